@@ -1,1 +1,3 @@
 //! (toolroot)
+
+pub mod deb;
