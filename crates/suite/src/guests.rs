@@ -1,0 +1,146 @@
+//! What the suite needs of a lab: guests that take requests, report their health and can be rebooted.
+//!
+//! The suite never sees QEMU, sockets or consoles. It opens a [`protocol::Request`] in a guest, reads the events of
+//! the answer, and asks how the guest is. The lab implements [`Guests`] over its machines; [`crate::local`] does so
+//! over a real agent process on this host, which is how the runner's own failure cases are tested without a boot.
+//!
+//! Errors are kept apart here, where the difference is known: a [`GuestError`] says that the *lab* did not do what
+//! was asked (an infrastructure error), while a kernel that died is told by [`Guests::health`].
+
+use std::time::Duration;
+
+use protocol::{Event, Input, Request};
+use serde::{Deserialize, Serialize};
+
+/// A guest of the lab, as tests see it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GuestInfo {
+    /// The guest's name in `lab.toml`.
+    pub name: String,
+    /// The name of its kernel in `lab.toml` (`patched`, `stock`…): what `expect.NAME` of a test refers to.
+    pub kernel: String,
+    /// What `uname -r` says there.
+    pub kernel_release: String,
+    /// Identity of the kernel tree it was built from; empty when unknown.
+    pub kernel_tree: String,
+    /// The accelerator the guest really runs on: `kvm`, `tcg`, or `none` where there is no machine.
+    pub accelerator: String,
+    /// Its network interfaces, in the order of `lab.toml`.
+    pub nics: Vec<NicInfo>,
+}
+
+/// One network interface of a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NicInfo {
+    /// The network of `lab.toml` it is plugged into.
+    pub network: String,
+    /// The name of the netdev in the guest, for instance `eth0`.
+    pub device: String,
+    /// MAC address, lower case with colons.
+    pub mac: String,
+    /// Addresses with prefix lengths, as assigned: `192.168.77.1/24`, `fd77::1/64`.
+    pub addresses: Vec<String>,
+}
+
+/// A kernel that died or complained, as read from its console.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CrashInfo {
+    /// What it was: `panic`, `oops`, `bug`, `kasan`, `lockdep`, `soft-lockup`, `warning`…
+    pub kind: String,
+    /// One line for people: the kernel's own headline.
+    pub title: String,
+    /// The first frames of the trace, joined: equal for equal crashes.
+    pub fingerprint: String,
+    /// The report, decoded as far as the kernel's symbols allow.
+    pub trace: String,
+}
+
+/// How a guest is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// Its agent answers.
+    Alive {
+        /// Time since the agent was last heard (a heartbeat counts).
+        idle: Duration,
+    },
+    /// The console shows a crash since the last boot.
+    Crashed(CrashInfo),
+    /// The machine runs, the console is silent about it, and the agent has not been heard for too long.
+    Hung {
+        /// Time since the agent was last heard.
+        idle: Duration,
+    },
+    /// There is no machine, or its process ended without a crash on the console.
+    Down {
+        /// Why, as far as known.
+        reason: String,
+    },
+}
+
+/// The lab could not do what the suite asked. None of these says anything about the kernel under test.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum GuestError {
+    /// No guest of that name.
+    #[error("the lab has no guest `{0}`")]
+    Unknown(String),
+    /// The channel to the agent is gone, or the agent is.
+    #[error("guest `{guest}`: channel to the agent lost: {message}")]
+    Channel {
+        /// The guest.
+        guest: String,
+        /// What the channel said.
+        message: String,
+    },
+    /// The agent refused a request.
+    #[error("guest `{guest}`: {message}")]
+    Refused {
+        /// The guest.
+        guest: String,
+        /// The agent's words.
+        message: String,
+    },
+    /// The guest did not come back.
+    #[error("guest `{guest}` could not be rebooted: {message}")]
+    Reboot {
+        /// The guest.
+        guest: String,
+        /// Why.
+        message: String,
+    },
+    /// The console could not be read.
+    #[error("guest `{guest}`: console: {message}")]
+    Console {
+        /// The guest.
+        guest: String,
+        /// Why.
+        message: String,
+    },
+}
+
+/// The guests of a running lab.
+pub trait Guests: Sync {
+    /// Every guest, in the order of `lab.toml`. Asked once a run.
+    fn guests(&self) -> Vec<GuestInfo>;
+
+    /// Opens a stream and sends `request` on it. Must not block longer than the channel needs to take it.
+    fn open(&self, guest: &str, request: Request) -> Result<Box<dyn GuestStream>, GuestError>;
+
+    /// Resets the guest and returns when its agent is ready again. `reason` is for logs.
+    fn reboot(&self, guest: &str, reason: &str) -> Result<(), GuestError>;
+
+    /// Console bytes from offset `from` on, and the offset to ask for next. Offsets only grow, also over reboots.
+    fn console(&self, guest: &str, from: u64) -> Result<(Vec<u8>, u64), GuestError>;
+
+    /// How the guest is now. Cheap: the runner asks several times a second while it waits.
+    /// A crash is reported until [`Guests::reboot`].
+    fn health(&self, guest: &str) -> Health;
+}
+
+/// The answer to one request. Dropping it kills what the request started in the guest.
+pub trait GuestStream: Send {
+    /// The next event, or `None` when `timeout` passed without one.
+    fn recv(&mut self, timeout: Duration) -> Result<Option<Event>, GuestError>;
+
+    /// Sends input: standard input, a signal, a window size.
+    fn send(&mut self, input: Input) -> Result<(), GuestError>;
+}
