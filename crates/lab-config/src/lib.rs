@@ -10,7 +10,20 @@
 //! rest (`merge`) → decode into those types (`file`) → resolve references and defaults (`resolve`) → [`model`].
 //! Positions survive the merge, so an error in a profile points into the profile.
 
+mod catalog;
+mod check;
+mod errors;
+mod file;
+mod load;
+mod merge;
 mod model;
 mod nearest;
+mod resolve;
+mod schema;
+mod source;
+mod syntax;
 
+pub use catalog::Catalog;
+pub use errors::{ConfigError, ConfigErrors};
 pub use model::*;
+pub use schema::json_schema;

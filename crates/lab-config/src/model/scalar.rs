@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
+use crate::file::Scalar;
+
 /// Why a text is not a value of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}; allowed: {allowed}")]
@@ -63,11 +65,7 @@ impl FromStr for Mac {
     type Err = BadValue;
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
-        let bad = |problem: String| BadValue {
-            problem,
-            allowed: "six bytes in hexadecimal with colons, for instance \"52:54:00:12:34:56\"".into(),
-            meant: None,
-        };
+        let bad = |problem: String| Self::bad(problem, None);
         let parts: Vec<&str> = text.split(':').collect();
         if parts.len() != 6 {
             return Err(bad(format!("`{text}` has {} parts instead of 6", parts.len())));
@@ -98,11 +96,7 @@ impl FromStr for Cidr {
     type Err = BadValue;
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
-        let bad = |problem: String| BadValue {
-            problem,
-            allowed: "an IP address with its prefix length, for instance \"192.168.77.1/24\" or \"fd77::1/64\"".into(),
-            meant: None,
-        };
+        let bad = |problem: String| Self::bad(problem, None);
         let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
         let ip: IpAddr = address.parse().map_err(|_| bad(format!("`{address}` is not an IP address")))?;
         let longest = if ip.is_ipv4() { 32 } else { 128 };
