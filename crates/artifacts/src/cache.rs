@@ -20,12 +20,14 @@ use anyhow::{Context, Result, bail};
 use progress::Progress;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::flock::{FileLock, Mode};
 use crate::{Key, Recipe, fstree, space};
 
 /// A part of the cache, by what its entries are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Debian packages: files, keyed by their own SHA-256.
     Deb,
@@ -274,6 +276,11 @@ impl Cache {
     /// The partial download of a key.
     pub(crate) fn part(&self, kind: Kind, key: &Key) -> PathBuf {
         self.kind_dir(kind).join(format!("{PART}{key}"))
+    }
+
+    /// Held shared by every fetcher, exclusively by prune while it removes downloads.
+    pub(crate) fn downloads_lock_path(&self) -> PathBuf {
+        self.root.join("locks").join("downloads")
     }
 
     pub(crate) fn lock_path(&self, kind: Kind, key: &Key) -> PathBuf {

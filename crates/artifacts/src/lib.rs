@@ -6,10 +6,13 @@
 
 mod cache;
 mod digest;
+mod fetch;
 mod flock;
 mod fstree;
 mod key;
 mod lock;
+mod mirrors;
+mod prune;
 mod recipe;
 mod space;
 mod why;
@@ -17,12 +20,15 @@ mod work;
 
 pub use cache::{Built, Cache, Hold, Kind};
 pub use digest::{sha256_bytes, sha256_file};
+pub use fetch::{Attempt, Failure, FetchError, FetchOptions, FetchedSource, Fetcher, Refusal};
 pub use fstree::remove_tree;
 pub use key::{BadKey, Key};
 pub use lock::{
     Alternative, AlternativeKind, Deb, Distribution, LOCK_VERSION, Lock, LockError, MirrorEntry, RootLock, RootSpec,
     Source, Wheel,
 };
+pub use mirrors::{Archive, MIRROR_VARIABLE, Mirror, Mirrors, Origin};
+pub use prune::{PruneReport, Pruned, What};
 pub use recipe::{Input, Recipe};
 pub use space::{FreeSpace, free_space};
 pub use why::{Change, Why};

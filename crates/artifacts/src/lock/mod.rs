@@ -9,7 +9,7 @@ mod file;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Key;
+use crate::{Key, Kind};
 
 pub use error::LockError;
 
@@ -129,6 +129,16 @@ pub struct Alternative {
     /// For a package: the archive inside it, for instance `usr/src/linux-source-7.3.tar.xz`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inner: Option<String>,
+}
+
+impl Alternative {
+    /// The part of the cache its file goes to.
+    pub fn cache_kind(&self) -> Kind {
+        match self.kind {
+            AlternativeKind::Deb => Kind::Deb,
+            AlternativeKind::Tarball => Kind::Src,
+        }
+    }
 }
 
 /// One Python wheel.
