@@ -13,7 +13,7 @@ pub struct Catalog {
     pub fragments: Vec<String>,
     /// `suites/NAME.toml`.
     pub suites: Vec<String>,
-    /// `images/NAME.toml`, as paths relative to the project.
+    /// `images/NAME.toml` that say which packages they hold (`root = …`), as paths relative to the project.
     pub definitions: Vec<String>,
 }
 
@@ -31,9 +31,20 @@ impl Catalog {
             series: names(&series_root)?.into_iter().filter(is_series).collect(),
             fragments: stems("templates/kernel", ".config")?,
             suites: stems("suites", ".toml")?,
-            definitions: stems("images", ".toml")?.iter().map(|stem| format!("images/{stem}.toml")).collect(),
+            definitions: stems("images", ".toml")?
+                .iter()
+                .map(|stem| format!("images/{stem}.toml"))
+                .filter(|path| is_definition(&root.join(path)))
+                .collect(),
         })
     }
+}
+
+/// Beside image definitions lie the package roots and the toolroot's fix-ups. A file that cannot be read or is no TOML
+/// passes: whoever reads all of it has more to say about that.
+fn is_definition(path: &Path) -> bool {
+    let table = fs::read_to_string(path).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    table.is_none_or(|table| table.get("root").is_some_and(toml::Value::is_str))
 }
 
 fn names(folder: &Path) -> Result<Vec<String>, (PathBuf, io::Error)> {

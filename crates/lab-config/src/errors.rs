@@ -55,7 +55,7 @@ pub(crate) fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default()
 }
 
-/// One mistake, with its place. `Display` shows message, place, the line itself with a caret, and the remedy.
+/// One mistake, with its place. `Display` shows place and message, the line itself with a caret, and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConfigError {
     /// The file, as it was named.
@@ -82,8 +82,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = self.line.to_string();
         let gutter = " ".repeat(number.len());
-        writeln!(f, "error: {}", self.message)?;
-        writeln!(f, "{gutter}--> {}:{}:{}", self.file, self.line, self.column)?;
+        writeln!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)?;
         writeln!(f, "{gutter} |")?;
         writeln!(f, "{}", format!("{number} | {}", self.excerpt).trim_end())?;
         writeln!(f, "{gutter} | {}", self.underline)?;

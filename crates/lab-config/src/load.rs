@@ -47,6 +47,8 @@ impl Lab {
         profile: Option<&str>,
         catalog: Option<&Catalog>,
     ) -> Result<Lab, ConfigErrors> {
+        // Editors on Windows put a byte-order mark there; columns count from behind it.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let source = Source { name, text };
         let placed = |diags| ConfigErrors::placed(diags, &source);
         let tree = syntax::parse(text).map_err(placed)?;

@@ -21,7 +21,7 @@ pub fn json_schema() -> String {
 pub(crate) fn schema() -> &'static Value {
     static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
         let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<LabFile>().to_value();
-        without_null(&mut schema);
+        in_terms_of_toml(&mut schema);
         with_partial_profiles(&mut schema);
         schema
     });
@@ -34,17 +34,24 @@ pub(crate) fn resolve<'s>(root: &'s Value, node: &'s Value) -> &'s Value {
     name.map_or(node, |name| &root["$defs"][name])
 }
 
-/// TOML has no null: a key that may be left out is simply not there.
-fn without_null(node: &mut Value) {
+/// Takes out what is Rust's and not the file's: null (a key that may be left out is simply not there), the width of
+/// integers, the line breaks of comments.
+fn in_terms_of_toml(node: &mut Value) {
     match node {
-        Value::Array(items) => items.iter_mut().for_each(without_null),
+        Value::Array(items) => items.iter_mut().for_each(in_terms_of_toml),
         Value::Object(object) => {
+            if let Some(Value::String(text)) = object.get_mut("description") {
+                *text = text.replace('\n', " ");
+            }
             if let Some(Value::Array(types)) = object.get_mut("type") {
                 types.retain(|t| t != "null");
                 if let [only] = &mut types[..] {
                     let only = only.take();
                     object.insert("type".into(), only);
                 }
+            }
+            if object.get("type").is_some_and(|t| t == "integer") {
+                object.remove("format");
             }
             if let Some(Value::Array(variants)) = object.get_mut("anyOf") {
                 variants.retain(|v| v["type"] != "null");
@@ -54,8 +61,7 @@ fn without_null(node: &mut Value) {
                     object.extend(only);
                 }
             }
-            // A definition of a key's value must not lose what the key's own comment says of it.
-            object.values_mut().for_each(without_null);
+            object.values_mut().for_each(in_terms_of_toml);
         }
         _ => {}
     }
@@ -89,6 +95,7 @@ fn relax(node: &mut Value, definitions: &Map<String, Value>, todo: &mut Vec<Stri
     let Value::Object(object) = node else { return };
     object.remove("required");
     object.remove("minProperties");
+    object.remove("default");
     for (key, value) in object.iter_mut() {
         match key.as_str() {
             "properties" | "patternProperties" => {

@@ -53,7 +53,7 @@ impl<'s> Check<'s> {
             (DeValue::Boolean(_), "boolean") => {}
             (found, _) => self.errors.push(
                 Diag::new(span, format!("{place} is {}", words::a(found.type_str())))
-                    .meant(self.meant_by(node, found))
+                    .meant(self.meant_by(place, node, found))
                     .allowed(words::allowed(self.root, node)),
             ),
         }
@@ -79,7 +79,10 @@ impl<'s> Check<'s> {
         }
         if extent == Extent::Whole {
             if table.is_empty() && node["minProperties"].as_u64().is_some_and(|least| least > 0) {
-                self.errors.push(Diag::new(span.clone(), format!("{place} is empty")).allowed("at least one of them"));
+                self.errors.push(
+                    Diag::new(span.clone(), format!("{place} is empty"))
+                        .allowed(format!("at least one {}", place.key("NAME").header())),
+                );
             }
             self.missing(place, node, table, span);
         }
@@ -87,10 +90,10 @@ impl<'s> Check<'s> {
 
     fn unknown(&mut self, place: &Place, node: &'s Value, name: &str, span: Span) {
         let keys = words::keys(node);
-        let mut diag = Diag::new(span, format!("unknown key `{name}` {}", place.within()))
-            .meant(nearest(name, keys.iter().copied()))
-            .allowed(keys.join(", "));
-        if let Some(owner) = words::owner(self.root, node, name) {
+        let near = nearest(name, keys.iter().copied());
+        let mut diag =
+            Diag::new(span, format!("unknown key `{name}` {}", place.within())).meant(near).allowed(keys.join(", "));
+        if let Some(owner) = words::owner(self.root, node, name).filter(|_| near.is_none()) {
             diag = diag.note(format!("`{name}` is a key of {}", owner.of(place).header()));
         }
         self.errors.push(diag);
@@ -102,8 +105,7 @@ impl<'s> Check<'s> {
         if missing.is_empty() {
             return;
         }
-        let names = missing.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" and ");
-        let mut diag = Diag::new(span, format!("no {names} {}", place.within()));
+        let mut diag = Diag::new(span, format!("no {} {}", words::enumerated(&missing), place.within()));
         for key in missing {
             let property = &node["properties"][key];
             let about = property["description"].as_str().unwrap_or_default();
@@ -122,11 +124,11 @@ impl<'s> Check<'s> {
         let count = items.len() as u64;
         if let Some(least) = node["minItems"].as_u64().filter(|&least| count < least) {
             let problem = if count == 0 { "is empty".to_owned() } else { format!("has {count} entries") };
-            let allowed = format!("at least {least} of: {}", words::allowed(self.root, &node["items"]));
+            let allowed = format!("at least {least} {}", if least == 1 { "entry" } else { "entries" });
             self.errors.push(Diag::new(span.clone(), format!("{place} {problem}")).allowed(allowed));
         }
         if let Some(most) = node["maxItems"].as_u64().filter(|&most| count > most) {
-            let allowed = format!("at most {most}");
+            let allowed = format!("at most {most} entries");
             self.errors.push(Diag::new(span, format!("{place} has {count} entries")).allowed(allowed));
         }
         let mut seen: Vec<(&str, Span)> = Vec::new();
@@ -171,22 +173,17 @@ impl<'s> Check<'s> {
         let low = bound("minimum").is_some_and(|least| value < least);
         let high = value > bound("maximum").unwrap_or(i64::MAX.into());
         if low || high {
-            let diag = Diag::new(span, format!("{place} is {}", number.as_str()));
+            let diag = Diag::new(span, format!("{place} is {number}"));
             self.errors.push(diag.allowed(words::allowed(self.root, node)));
         }
     }
 
     /// What a value of the wrong type probably meant.
-    fn meant_by(&self, node: &Value, found: &DeValue<'_>) -> Option<String> {
+    fn meant_by(&self, place: &Place, node: &Value, found: &DeValue<'_>) -> Option<String> {
         match (found, words::expected(node)) {
             (DeValue::Integer(number), "string") => {
                 let kind = node["format"].as_str().and_then(kind)?;
                 (kind.from_number)(number.as_str()).map(|text| format!("\"{text}\""))
-            }
-            (DeValue::Float(number), "string") => {
-                let kind = node["format"].as_str().and_then(kind)?;
-                let text = (kind.from_number)(number.as_str())?;
-                (kind.check)(&text).is_ok().then(|| format!("\"{text}\""))
             }
             (DeValue::String(text), "integer") => text.parse::<i64>().ok().map(|n| n.to_string()),
             (DeValue::String(text), "boolean") => match text.to_lowercase().as_str() {
@@ -194,6 +191,10 @@ impl<'s> Check<'s> {
                 "false" | "no" | "off" => Some("false".into()),
                 _ => None,
             },
+            (DeValue::Table(_), "array") => {
+                let item = schema::resolve(self.root, &node["items"]);
+                (words::expected(item) == "object").then(|| place.entry().header())
+            }
             (DeValue::String(text), "array") => {
                 let item = schema::resolve(self.root, &node["items"]);
                 (words::expected(item) == "string").then(|| format!("[\"{text}\"]"))

@@ -18,7 +18,9 @@ pub(super) fn allowed(root: &Value, node: &Value) -> String {
     let choices = choices(node);
     match expected(node) {
         _ if !choices.is_empty() => choices.iter().map(|c| format!("\"{c}\"")).collect::<Vec<_>>().join(", "),
-        "string" => node["format"].as_str().and_then(kind).map_or("a string", |kind| kind.allowed).to_owned(),
+        "string" => {
+            node["format"].as_str().and_then(kind).map_or("a string".into(), |k| format!("a string: {}", k.allowed))
+        }
         "integer" => match (node["minimum"].as_i64(), node["maximum"].as_i64()) {
             (Some(least), Some(most)) => format!("a whole number from {least} to {most}"),
             (Some(least), None) => format!("a whole number from {least}"),
@@ -26,7 +28,7 @@ pub(super) fn allowed(root: &Value, node: &Value) -> String {
         },
         "boolean" => "true or false".into(),
         "array" => match expected(resolve(root, &node["items"])) {
-            "object" => "an array of tables, each under its own [[…]] header".into(),
+            "object" => "an array of tables".into(),
             _ => format!("an array, each entry of which is {}", allowed(root, &node["items"])),
         },
         _ => match keys(node)[..] {
@@ -75,4 +77,14 @@ pub(super) fn owner<'s>(root: &'s Value, node: &'s Value, name: &str) -> Option<
 pub(super) fn a(type_name: &str) -> String {
     let article = if type_name.starts_with(['a', 'i']) { "an" } else { "a" };
     format!("{article} {type_name}")
+}
+
+/// `` `a`, `b` and `c` ``.
+pub(super) fn enumerated(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+        None => String::new(),
+    }
 }

@@ -26,7 +26,7 @@ pub(crate) use kernel::{ImageTable, KernelTable};
 pub(crate) use name::{Interface, Name, Parameter};
 pub(crate) use place::{DefinitionPath, Release, SourceName, Url};
 pub(crate) use quantity::{Memory, Percent, Period};
-pub(crate) use scalar::{Scalar, kind};
+pub(crate) use scalar::{Scalar, kind, kinds};
 
 /// A map from names to tables, such as all `[kernel.NAME]`.
 pub(crate) type Named<T> = BTreeMap<At<Name>, T>;
@@ -39,16 +39,16 @@ pub(crate) struct LabFile {
     /// What the lab is called, which guests boot and what runs in them.
     pub(crate) lab: LabTable,
     /// Kernels. Each has exactly one of `source`, `package` and `rebuild`, its own or by `extends`.
-    #[schemars(length(min = 1))]
+    #[schemars(extend("minProperties" = 1))]
     pub(crate) kernel: Named<KernelTable>,
     /// Guest images.
-    #[schemars(length(min = 1))]
+    #[schemars(extend("minProperties" = 1))]
     pub(crate) image: Named<ImageTable>,
     /// Ethernet segments between guests.
     #[serde(default)]
     pub(crate) network: Named<NetworkTable>,
     /// Guests: one virtual machine each.
-    #[schemars(length(min = 1))]
+    #[schemars(extend("minProperties" = 1))]
     pub(crate) guest: Named<GuestTable>,
     /// How guests are run.
     #[serde(default)]

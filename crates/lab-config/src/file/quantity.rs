@@ -46,6 +46,9 @@ fn measure<T: Scalar>(
         let right = alias.or_else(|| nearest(unit, units.iter().map(|(name, _)| *name)))?;
         (!number.is_empty()).then(|| format!("{number}{right}"))
     };
+    if text.is_empty() {
+        return Err(T::bad(format!("a {what} is empty"), None));
+    }
     if number.is_empty() {
         return Err(T::bad(format!("{what} `{text}` does not begin with a whole number"), None));
     }
@@ -153,7 +156,7 @@ impl FromStr for Percent {
             Some(_) if number == text => {
                 return Err(Self::bad(format!("`{text}` has no percent sign"), Self::from_number(text)));
             }
-            Some(v) if v > 100.0 => format!("`{text}` is more than all"),
+            Some(v) if v > 100.0 => format!("`{text}` is more than 100%"),
             Some(v) => return Ok(Percent(v / 100.0)),
         };
         Err(Self::bad(problem, None))

@@ -49,19 +49,24 @@ impl Kind {
 }
 
 static KINDS: [Kind; 12] = [
-    Kind::of::<Cidr>(),
-    Kind::of::<DefinitionPath>(),
-    Kind::of::<Interface>(),
-    Kind::of::<Mac>(),
-    Kind::of::<Memory>(),
-    Kind::of::<Name>(),
-    Kind::of::<Parameter>(),
-    Kind::of::<Percent>(),
     Kind::of::<Period>(),
+    Kind::of::<Interface>(),
+    Kind::of::<Cidr>(),
+    Kind::of::<Parameter>(),
     Kind::of::<Release>(),
     Kind::of::<SourceName>(),
+    Kind::of::<Mac>(),
+    Kind::of::<Memory>(),
     Kind::of::<Url>(),
+    Kind::of::<Name>(),
+    Kind::of::<Percent>(),
+    Kind::of::<DefinitionPath>(),
 ];
+
+/// All kinds, in the order of their formats.
+pub(crate) fn kinds() -> &'static [Kind] {
+    &KINDS
+}
 
 /// The kind a schema's `format` names.
 pub(crate) fn kind(format: &str) -> Option<&'static Kind> {

@@ -34,7 +34,9 @@ fn flatten(r: &mut Resolver<'_>, name: &At<Name>, own: &KernelTable) -> Option<K
     let mut seen = vec![text(name)];
     let mut next = own.extends.as_ref();
     while let Some(parent) = next {
-        if !r.refers_to("kernel", parent, &file.kernel) {
+        let others = file.kernel.keys().map(|n| n.get().0.as_str()).filter(|n| *n != name.get().0);
+        if !file.kernel.contains_key(parent) {
+            r.refers_to_one("kernel", parent, others);
             return None;
         }
         if seen.contains(&text(parent)) {
@@ -131,10 +133,11 @@ fn source_only(r: &mut Resolver<'_>, given: &str, own: &KernelTable) {
 fn rebuild(r: &mut Resolver<'_>, given: &str, whole: &KernelTable) -> Option<KernelOrigin> {
     let file = r.file;
     let of = whole.rebuild.as_ref()?;
-    if !r.refers_to("kernel", of, &file.kernel) {
+    let packages: Vec<String> = file.kernel.iter().filter(|(_, t)| is_package(r, t)).map(|(n, _)| text(n)).collect();
+    if !file.kernel.contains_key(of) {
+        r.refers_to_one("kernel", of, strs(&packages));
         return None;
     }
-    let packages: Vec<String> = file.kernel.iter().filter(|(_, t)| is_package(r, t)).map(|(n, _)| text(n)).collect();
     if !packages.contains(&of.get().0) {
         let problem =
             format!("kernel `{}` is no package, and only a package has headers to rebuild against", of.get().0);
@@ -168,9 +171,14 @@ fn is_package<'a>(r: &Resolver<'a>, mut table: &'a KernelTable) -> bool {
 fn references(r: &mut Resolver<'_>, own: &KernelTable) {
     let Some(catalog) = r.catalog else { return };
     for name in own.series.iter().flat_map(|s| s.get()) {
-        r.refers("series", "a series is a folder kernel-patches/NAME/ with a series.toml", name, strs(&catalog.series));
+        r.refers(
+            "series",
+            "a series is a folder, kernel-patches/NAME/, with a series.toml",
+            name,
+            strs(&catalog.series),
+        );
     }
     for name in own.fragments.iter().flat_map(|f| f.get()) {
-        r.refers("fragment", "a fragment is a file templates/kernel/NAME.config", name, strs(&catalog.fragments));
+        r.refers("fragment", "a fragment is a file, templates/kernel/NAME.config", name, strs(&catalog.fragments));
     }
 }

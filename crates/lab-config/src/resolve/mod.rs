@@ -77,15 +77,19 @@ impl Resolver<'_> {
 
     /// [`Resolver::refers`] to a table of the file.
     fn refers_to<T>(&mut self, what: &str, name: &At<Name>, table: &Named<T>) -> bool {
-        let source = format!("a {what} is declared with [{what}.NAME]");
-        self.refers(what, &source, name, table.keys().map(|n| n.get().0.as_str()))
+        self.refers_to_one(what, name, table.keys().map(|n| n.get().0.as_str()))
+    }
+
+    /// [`Resolver::refers`] to some of the tables that `what` is declared with.
+    fn refers_to_one<'n>(&mut self, what: &str, name: &At<Name>, there: impl Iterator<Item = &'n str>) -> bool {
+        self.refers(what, &format!("declare one with [{what}.NAME]"), name, there)
     }
 
     fn suites(&mut self) -> Vec<String> {
         let file = self.file;
         for name in &file.lab.suites {
             if let Some(catalog) = self.catalog {
-                self.refers("suite", "a suite is a file suites/NAME.toml", name, strs(&catalog.suites));
+                self.refers("suite", "a suite is a file, suites/NAME.toml", name, strs(&catalog.suites));
             }
         }
         file.lab.suites.iter().map(text).collect()
@@ -105,7 +109,7 @@ impl Resolver<'_> {
                     Diag::new(path.span(), format!("there is no image definition `{given}`"))
                         .meant(nearest(&given, strs(&catalog.definitions)))
                         .allowed(allowed)
-                        .note("an image definition is a file images/NAME.toml"),
+                        .note("an image definition is a file, images/NAME.toml"),
                 );
             }
             (text(name), Image { name: text(name), definition: path.get().0.clone() })
