@@ -67,7 +67,7 @@ pub(crate) struct FaultTable {
 pub(crate) struct GuestTable {
     /// The image it boots; `image` of `[lab]` if left out.
     pub(crate) image: Option<At<Name>>,
-    /// The kernel it boots; `kernel` of `[lab]` if left out. `lab up --kernel` overrides it.
+    /// The kernel it boots; `kernel` of `[lab]`, or what `--kernel` names, if left out.
     pub(crate) kernel: Option<At<Name>>,
     /// Virtual CPUs.
     #[schemars(range(min = 1, max = 64), extend("default" = 2))]

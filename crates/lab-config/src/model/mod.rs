@@ -76,6 +76,9 @@ pub struct Guest {
     pub image: String,
     /// The kernel it boots; a key of [`Lab::kernels`].
     pub kernel: String,
+    /// Whether the file names that kernel for this very guest, so that [`Lab::with_kernel`] leaves it alone.
+    #[serde(skip)]
+    pub own_kernel: bool,
     /// Virtual CPUs, at least 1.
     pub cpus: u32,
     /// Memory in MiB.
@@ -99,11 +102,12 @@ pub struct UnknownKernel {
 }
 
 impl Lab {
-    /// The same lab with every guest on kernel `name` (`lab up --kernel K`), guests that name their own included.
+    /// The same lab on kernel `name` (`lab up --kernel K`): it boots in every guest for which the file names no kernel
+    /// of its own. An interoperation of two kernels stays one when the default changes.
     pub fn with_kernel(mut self, name: &str) -> Result<Lab, UnknownKernel> {
         self.known_kernel(name)?;
         self.default_kernel = name.to_owned();
-        for guest in &mut self.guests {
+        for guest in self.guests.iter_mut().filter(|g| !g.own_kernel) {
             guest.kernel = name.to_owned();
         }
         Ok(self)

@@ -25,7 +25,8 @@ pub(super) fn resolve(r: &mut Resolver<'_>) -> Vec<Guest> {
             name: text(name),
             image,
             kernel,
-            cpus: cpus(table),
+            own_kernel: table.kernel.is_some(),
+            cpus: table.cpus.as_ref().map_or(DEFAULT_CPUS, |cpus| *cpus.get()),
             memory_mib: memory(r, name, table),
             cmdline: table.cmdline.iter().map(|p| p.get().0.clone()).collect(),
             nics,
@@ -39,11 +40,6 @@ pub(super) fn resolve(r: &mut Resolver<'_>) -> Vec<Guest> {
         }
     }
     boots
-}
-
-/// CPUs of a guest.
-pub(super) fn cpus(table: &GuestTable) -> u32 {
-    table.cpus.as_ref().map_or(DEFAULT_CPUS, |cpus| *cpus.get())
 }
 
 fn reference(r: &mut Resolver<'_>, what: &str, own: &Option<At<Name>>, default: &At<Name>) -> String {
