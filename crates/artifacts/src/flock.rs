@@ -93,6 +93,14 @@ impl FileLock {
     }
 }
 
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Closing would do, were it not for programs another thread is just starting: between fork and exec they hold
+        // a copy of every descriptor, and with it the lock. Unlocking lets go for all copies.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 fn open(path: &Path) -> Result<File> {
     let attempt = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     attempt()

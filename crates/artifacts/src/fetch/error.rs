@@ -156,10 +156,11 @@ fn list<T: fmt::Display>(items: &[T]) -> String {
 
 fn headline(failures: &[Failure]) -> String {
     let n = count(failures.len());
+    let one = failures.len() == 1;
     if failures.iter().all(Failure::is_gone) {
-        format!("{n} of lab.lock are on no mirror any more")
+        format!("{n} of lab.lock {} on no mirror any more", if one { "is" } else { "are" })
     } else if failures.iter().all(Failure::is_wrong) {
-        format!("{n} are not what lab.lock says, wherever they were found")
+        format!("{n} {} not what lab.lock says, wherever found", if one { "is" } else { "are" })
     } else {
         format!("{n} could not be downloaded")
     }

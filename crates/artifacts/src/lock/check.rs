@@ -46,7 +46,7 @@ impl Lock {
     fn members<'a>(&self, spec: &RootSpec, by: &HashMap<String, &'a Deb>) -> Result<Vec<&'a Deb>, LockError> {
         let entry = || format!("root {}", spec.name);
         let mut debs = Vec::with_capacity(spec.members.len());
-        let mut names = HashSet::new();
+        let mut names: HashSet<&String> = HashSet::new();
         for member in &spec.members {
             let Some(deb) = by.get(member) else {
                 let versions: Vec<String> = self.debs.iter().filter(|d| d.name == *member).map(Deb::id).collect();
@@ -64,8 +64,17 @@ impl Lock {
             }
             debs.push(*deb);
         }
-        if let Some(missing) = spec.requested.iter().find(|r| !names.contains(r)) {
-            return Err(blame(entry(), format!("`{missing}` is requested but is not among its members")));
+        for request in &spec.requested {
+            let (name, wanted) = requested(request);
+            match (wanted, names.contains(&name)) {
+                (true, false) => {
+                    return Err(blame(entry(), format!("`{request}` is requested but is not among its members")));
+                }
+                (false, true) => {
+                    return Err(blame(entry(), format!("`{request}` keeps a package out that is among its members")));
+                }
+                _ => {}
+            }
         }
         debs.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
         Ok(debs)
@@ -111,6 +120,16 @@ impl Lock {
             check_size(wheel.size, entry)?;
         }
         unique("wheel", self.wheels.iter().map(|w| w.name.clone()))
+    }
+}
+
+/// The package a request is about and whether it is wanted, in apt-get(8)'s words: `name`, `name/suite`,
+/// `name=version`, `name:arch`, and `name-` for what is to stay out.
+fn requested(request: &str) -> (String, bool) {
+    let name = request.split(['/', '=', ':']).next().unwrap_or_default();
+    match name.strip_suffix('-') {
+        Some(name) => (name.to_string(), false),
+        None => (name.to_string(), true),
     }
 }
 

@@ -65,7 +65,7 @@ impl Deb {
 pub struct RootSpec {
     /// Its name: `build`, `vm`, `guest`, `stock`.
     pub name: String,
-    /// What was asked for; the rest of the members are dependencies.
+    /// What was asked for, in apt's words (`name-` is to stay out); the rest of the members are dependencies.
     pub requested: Vec<String>,
     /// All packages: `name`, or `name=version` where the lock has several of that name.
     pub members: Vec<String>,
