@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use artifacts::{Cache, Change, Kind, Recipe, What, Why};
 use common::child::{self, await_file};
-use common::names;
+use common::{Scratch, names};
 use progress::{Cancel, Event, Progress};
 
 fn recipe(version: &str) -> Recipe {
@@ -26,7 +26,7 @@ fn write(dir: &Path, text: &str) -> anyhow::Result<()> {
 
 #[test]
 fn the_first_build_is_published_sealed_and_the_second_is_none() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let cache = Cache::at(dir.path()).unwrap();
     assert_eq!(cache.why(&recipe("1")).unwrap(), Why::Never);
     let built = cache.get_or_build(Kind::Kernel, &recipe("1"), |dir| write(dir, "one")).unwrap();
@@ -47,7 +47,7 @@ fn the_first_build_is_published_sealed_and_the_second_is_none() {
 
 #[test]
 fn why_names_the_inputs_that_differ_from_the_entry_used_last() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let cache = Cache::at(dir.path()).unwrap();
     for version in ["1", "2"] {
         cache.get_or_build(Kind::Kernel, &recipe(version), |dir| write(dir, version)).unwrap();
@@ -76,7 +76,7 @@ fn why_names_the_inputs_that_differ_from_the_entry_used_last() {
 
 #[test]
 fn a_build_that_fails_or_panics_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let cache = Cache::at(dir.path()).unwrap();
     let failed = cache.get_or_build(Kind::Image, &Recipe::new("image:lab"), |dir| {
         write(dir, "half")?;
@@ -97,7 +97,7 @@ fn a_build_that_fails_or_panics_leaves_nothing() {
 
 #[test]
 fn threads_that_want_the_same_build_it_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let cache = Cache::at(dir.path()).unwrap();
     let (builds, barrier) = (AtomicU32::new(0), Barrier::new(8));
     let cached = thread::scope(|scope| {
@@ -124,7 +124,7 @@ fn threads_that_want_the_same_build_it_once() {
 
 #[test]
 fn processes_that_want_the_same_build_it_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let at = dir.path().to_str().unwrap();
     let children: Vec<_> =
         (0..3).map(|_| child::command(None, "build-slowly", &[("dir", at)]).spawn().unwrap()).collect();
@@ -138,7 +138,7 @@ fn processes_that_want_the_same_build_it_once() {
 #[test]
 fn a_builder_that_is_killed_blocks_nobody_and_its_rest_is_swept() {
     for sweep in ["prune", "build"] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Scratch::new();
         let at = dir.path().to_str().unwrap();
         let mut running = child::command(None, "build-and-hang", &[("dir", at)]).spawn().unwrap();
         await_file(&dir.path().join("building"));
@@ -169,7 +169,7 @@ fn a_builder_that_is_killed_blocks_nobody_and_its_rest_is_swept() {
 
 #[test]
 fn whoever_waits_is_told_and_can_be_interrupted() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let cancel = Cancel::default();
     let notes = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&notes);
@@ -206,7 +206,7 @@ fn whoever_waits_is_told_and_can_be_interrupted() {
 
 #[test]
 fn prune_removes_what_is_old_and_spares_what_is_in_use() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let cache = Cache::at(dir.path()).unwrap();
     let held = cache.get_or_build(Kind::Kernel, &recipe("held"), |dir| write(dir, "x")).unwrap();
     let free = cache.get_or_build(Kind::Kernel, &recipe("free"), |dir| write(dir, "x")).unwrap();
@@ -246,7 +246,7 @@ fn prune_removes_what_is_old_and_spares_what_is_in_use() {
 
 #[test]
 fn a_work_directory_belongs_to_one_at_a_time_and_keeps_its_content() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let cache = Cache::at(dir.path()).unwrap();
     let inside = AtomicU32::new(0);
     thread::scope(|scope| {
@@ -270,7 +270,7 @@ fn a_work_directory_belongs_to_one_at_a_time_and_keeps_its_content() {
 
 #[test]
 fn a_full_disk_is_told_and_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let at = dir.path().to_str().unwrap();
     child::run(Some(&child::SMALL_FILES), "build-too-much", &[("dir", at)]);
     let disk = dir.path().join("disk");

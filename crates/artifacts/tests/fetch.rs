@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use artifacts::{Cache, Deb, FetchError, FetchOptions, Fetcher, Kind, Mirrors, Refusal, sha256_bytes};
 use common::child;
 use common::server::{Act, Server};
-use common::{bytes, deb, names};
+use common::{Scratch, bytes, deb, names};
 use progress::{Cancel, Event, Outcome, Progress};
 
 const SIZE: usize = 300_000;
@@ -27,8 +27,8 @@ fn fetcher(cache: &Cache, mirrors: &[&Server]) -> Fetcher {
 }
 
 /// A cache, a package and its bytes.
-fn one() -> (tempfile::TempDir, Cache, Deb, Vec<u8>) {
-    let dir = tempfile::tempdir().unwrap();
+fn one() -> (Scratch, Cache, Deb, Vec<u8>) {
+    let dir = Scratch::new();
     let cache = Cache::at(dir.path()).unwrap();
     let content = bytes(1, SIZE);
     (dir, cache, deb("gcc-14", &content), content)
@@ -57,7 +57,7 @@ fn part(cache: &Cache, deb: &Deb) -> std::path::PathBuf {
 
 #[test]
 fn many_files_come_in_order_sealed_and_with_progress() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let cache = Cache::at(dir.path()).unwrap();
     let server = Server::start();
     let contents: Vec<Vec<u8>> = (0..20).map(|n| bytes(n + 1, 1000 + 7000 * n as usize)).collect();
@@ -235,7 +235,7 @@ fn a_wrong_size_is_refused_before_its_bytes_are_read() {
 
 #[test]
 fn a_dead_host_is_tried_once_and_not_for_each_file() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let cache = Cache::at(dir.path()).unwrap();
     let debs = [1, 2, 3].map(|n| deb(&format!("lib{n}"), &bytes(n, 100)));
     let closed = {
@@ -256,7 +256,7 @@ fn a_dead_host_is_tried_once_and_not_for_each_file() {
 
 #[test]
 fn one_missing_file_does_not_keep_the_others_from_coming() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Scratch::new();
     let cache = Cache::at(dir.path()).unwrap();
     let server = Server::start();
     let contents = [bytes(1, 500), bytes(2, 400), bytes(3, 300)];
@@ -387,7 +387,7 @@ fn prune_leaves_downloads_alone_while_a_fetcher_lives() {
     assert_eq!((names(&cache.root().join("deb")), names(&cache.root().join("src"))), (vec![], vec![]));
 }
 
-fn arguments(dir: &tempfile::TempDir, server: &Server, deb: &Deb) -> Vec<(&'static str, String)> {
+fn arguments(dir: &Scratch, server: &Server, deb: &Deb) -> Vec<(&'static str, String)> {
     let entry = serde_json::to_string(deb).unwrap();
     vec![("dir", dir.path().to_str().unwrap().to_string()), ("url", server.url()), ("deb", entry)]
 }

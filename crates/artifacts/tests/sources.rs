@@ -3,8 +3,8 @@
 mod common;
 
 use artifacts::{Alternative, AlternativeKind, Cache, FetchError, Fetcher, Mirrors, Source, Wheel, sha256_bytes};
-use common::bytes;
 use common::server::Server;
+use common::{Scratch, bytes};
 use progress::Progress;
 
 fn alternative(name: &str, kind: AlternativeKind, content: &[u8]) -> Alternative {
@@ -21,7 +21,7 @@ fn alternative(name: &str, kind: AlternativeKind, content: &[u8]) -> Alternative
 }
 
 struct Lab {
-    _dir: tempfile::TempDir,
+    _dir: Scratch,
     cache: Cache,
     mirror: Server,
     site: Server,
@@ -31,7 +31,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Scratch::new();
         let contents = [bytes(1, 5000), bytes(2, 6000), bytes(3, 7000)];
         let (mirror, site) = (Server::start(), Server::start());
         let mut alternatives = vec![

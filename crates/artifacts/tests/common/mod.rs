@@ -9,6 +9,26 @@ use std::path::Path;
 
 use artifacts::{Deb, sha256_bytes};
 
+/// A temporary directory. Unlike `tempfile`'s own it also goes when it holds sealed directories and the user is not
+/// root.
+pub struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    pub fn new() -> Self {
+        Scratch(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = artifacts::remove_tree(self.0.path());
+    }
+}
+
 /// Bytes that differ along the file, so that a wrong offset shows.
 pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
