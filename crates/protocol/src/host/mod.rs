@@ -142,12 +142,12 @@ impl Stream {
         }
     }
 
-    /// Sends input. `Stdin` waits while the guest does not keep up.
+    /// Sends input. `Stdin` waits while the guest does not keep up; signals and window sizes overtake it.
     pub fn send(&self, input: Input) -> Result<(), ChannelError> {
         match input {
             Input::Stdin(bytes) => self.stream.send_data(false, &bytes),
             Input::StdinEof => self.stream.send_eof(),
-            other => self.stream.send_message(&encode(&other)?),
+            other => self.stream.send_urgent(&encode(&other)?),
         }
     }
 

@@ -8,6 +8,7 @@
 //! and a frame is at most [`MAX_PAYLOAD`](crate::frame::MAX_PAYLOAD) bytes, so a heartbeat waits for one frame and what the
 //! pipe itself holds.
 
+mod local;
 mod slot;
 mod state;
 mod stream;

@@ -47,11 +47,20 @@ impl MuxStream {
     /// Waits for the next item; `None` when the time is up. Everything that arrived is delivered before the error that
     /// says why no more will come ([`ChannelError::Ended`] when the other end closed the stream in good order).
     pub fn recv(&self, timeout: Duration) -> Result<Option<Item>, ChannelError> {
+        let item = self.take(timeout)?;
+        if let Some(Item::Data { bytes, .. }) = &item {
+            self.release(bytes.len());
+        }
+        Ok(item)
+    }
+
+    /// As [`MuxStream::recv`], but data keeps its credit until [`MuxStream::release`]: whoever must look at messages
+    /// that come behind data it cannot use yet holds at most a window of it.
+    pub fn take(&self, timeout: Duration) -> Result<Option<Item>, ChannelError> {
         let deadline = Instant::now().checked_add(timeout);
         let mut state = self.mux.state();
         loop {
             if let Some(item) = state.pop(self.id, self.epoch)? {
-                self.mux.shared.outgoing.notify_all();
                 return Ok(Some(item));
             }
             let left = match deadline {
@@ -63,6 +72,12 @@ impl MuxStream {
             }
             state = self.wait(state, left);
         }
+    }
+
+    /// Gives the other end credit for so many bytes of data that were taken and used.
+    pub fn release(&self, bytes: usize) {
+        self.mux.state().release(self.id, self.epoch, bytes);
+        self.mux.shared.outgoing.notify_all();
     }
 
     fn wait<'a>(
@@ -83,6 +98,16 @@ impl MuxStream {
         }
         let mut state = self.mux.state();
         state.push_message(self.id, self.epoch, Kind::Message, message)?;
+        self.mux.shared.outgoing.notify_all();
+        Ok(())
+    }
+
+    /// Sends a message that also overtakes this stream's own data: a signal must reach a program that reads no input.
+    pub fn send_urgent(&self, message: &[u8]) -> Result<(), ChannelError> {
+        if message.len() > MAX_PAYLOAD {
+            return Err(ChannelError::TooLarge { size: message.len(), limit: MAX_PAYLOAD });
+        }
+        self.mux.state().push_urgent(self.id, self.epoch, message)?;
         self.mux.shared.outgoing.notify_all();
         Ok(())
     }

@@ -1,0 +1,122 @@
+//! The few system calls that need `unsafe`, each behind a safe function.
+//!
+//! Why not rustix alone: it has no `wait4`, so no resource usage of a child; its signals are named ones only; and
+//! `Command` runs code between fork and exec only through an unsafe hook.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// What a child used up, with the children it waited for itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time in user mode, microseconds.
+    pub user_us: u64,
+    /// CPU time in the kernel, microseconds.
+    pub sys_us: u64,
+    /// Largest resident set, KiB.
+    pub max_rss_kib: u64,
+}
+
+/// Waits until some child has ended and returns its pid without reaping it. No child at all is `ECHILD`.
+pub fn wait_any() -> io::Result<u32> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: the pointer is to a siginfo_t of ours, which the call fills in.
+    let result = unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), libc::WEXITED | libc::WNOWAIT) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroed is a valid siginfo_t, and after success si_pid is the field that was set.
+    Ok(unsafe { info.assume_init().si_pid() } as u32)
+}
+
+/// Reaps a child that has ended: its raw wait status and what it used. `None` if it still runs.
+pub fn reap(pid: u32) -> io::Result<Option<(i32, Usage)>> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers are to variables of ours of the types the call fills in.
+    let result = unsafe { libc::wait4(pid as libc::pid_t, &raw mut status, libc::WNOHANG, usage.as_mut_ptr()) };
+    match result {
+        0 => Ok(None),
+        reaped if reaped > 0 => {
+            // SAFETY: the call succeeded, so the structure is filled in.
+            let usage = unsafe { usage.assume_init() };
+            let micros = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+            let (user_us, sys_us) = (micros(usage.ru_utime), micros(usage.ru_stime));
+            Ok(Some((status, Usage { user_us, sys_us, max_rss_kib: usage.ru_maxrss as u64 })))
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Sends a signal to a process, or with `group` to the process group it leads. Number 0 only checks.
+pub fn kill(pid: u32, group: bool, signal: i32) -> io::Result<()> {
+    // 0 and 1 would address our own group or everybody.
+    let target = i32::try_from(pid).ok().filter(|pid| *pid > 1).ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: takes plain numbers.
+    match unsafe { libc::kill(if group { -target } else { target }, signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Makes the command's process the leader of a session of its own, with its standard input as controlling terminal if
+/// that is asked for, and puts it into the control group whose `cgroup.procs` is given. Every signal has its default
+/// effect in it, whatever this process was started with.
+pub fn isolate(command: &mut Command, terminal: bool, cgroup: Option<OwnedFd>) {
+    let hook = move || {
+        rustix::process::setsid()?;
+        for signal in 1..=31 {
+            // SAFETY: SIG_DFL is a valid handler for every signal; those that cannot be changed are errors of no matter.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        if terminal {
+            // SAFETY: standard input was set up by the caller of exec and stays open throughout the hook.
+            rustix::process::ioctl_tiocsctty(unsafe { BorrowedFd::borrow_raw(0) })?;
+        }
+        if let Some(procs) = &cgroup {
+            rustix::io::write(procs, b"0")?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the hook makes system calls only: no allocation, no locks.
+    unsafe { command.pre_exec(hook) };
+}
+
+/// Calls ethtool's ioctl on an interface with a buffer that begins with the command, as in
+/// include/uapi/linux/ethtool.h. The caller makes the buffer as large as the command asks for.
+pub fn ethtool(socket: &OwnedFd, interface: &str, buffer: &mut [u64]) -> io::Result<()> {
+    const SIOCETHTOOL: libc::Ioctl = 0x8946;
+    if interface.len() >= libc::IFNAMSIZ {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: all zeroes is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { MaybeUninit::zeroed().assume_init() };
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_data = buffer.as_mut_ptr().cast();
+    // SAFETY: ifru_data points to a buffer of ours that outlives the call and is as large as its command needs.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) } {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Gives the calling thread a network namespace of its own, which goes when the thread does.
+pub fn fresh_netns() -> io::Result<()> {
+    // SAFETY: CLONE_NEWNET concerns this thread's namespace only; no file descriptors or memory are unshared.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.map_err(Into::into)
+}
+
+/// Takes over a file descriptor whose number was handed to the program.
+pub fn adopt(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl on any number is harmless; a closed one is an error.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open, and by the contract of the command line it is handed to us alone.
+    Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(number) })
+}
