@@ -39,20 +39,20 @@ pub enum UnpackError {
     #[error(transparent)]
     Deb(#[from] DebError),
     /// The directory to unpack into is not usable.
-    #[error("cannot unpack into {}: {source}", path.display())]
+    #[error("cannot unpack into {}: {error}", path.display())]
     Root {
         /// The directory.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The stream of files ends early or is damaged.
-    #[error("package {package} is damaged: {source}; remove it from the cache so that it is fetched again")]
+    #[error("package {package} is damaged: {error}; remove it from the cache so that it is fetched again")]
     Damaged {
         /// The package.
         package: String,
         /// What the reader said.
-        source: io::Error,
+        error: io::Error,
     },
     /// Two packages bring the same file.
     #[error("package {package} brings {}, which another package brought before", entry.display())]
@@ -73,14 +73,14 @@ pub enum UnpackError {
         what: String,
     },
     /// A file could not be made.
-    #[error("package {package}: cannot make {}: {source}", entry.display())]
+    #[error("package {package}: cannot make {}: {error}", entry.display())]
     Make {
         /// The package.
         package: String,
         /// The entry.
         entry: PathBuf,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// Somebody asked to stop.
     #[error(transparent)]
@@ -116,15 +116,15 @@ pub fn unpack(packages: &[Package], root: &Path, step: &Step) -> Result<(), Unpa
 }
 
 fn unpack_one(package: &Package, root: &Path, step: &Step) -> Result<(), UnpackError> {
-    let damaged = |source| UnpackError::Damaged { package: package.name.clone(), source };
-    let mut tree = Tree::open(root).map_err(|source| UnpackError::Root { path: root.to_owned(), source })?;
+    let damaged = |error| UnpackError::Damaged { package: package.name.clone(), error };
+    let mut tree = Tree::open(root).map_err(|error| UnpackError::Root { path: root.to_owned(), error })?;
     let mut members = deb::data(&package.path)?;
     let mut chunk = vec![0; CHUNK];
     for entry in members.entries().map_err(damaged)? {
         step.progress().check_cancelled()?;
         let mut entry = entry.map_err(damaged)?;
         let path = entry.path().map_err(damaged)?.into_owned();
-        let make = |source: io::Error| match source.kind() {
+        let make = |error: io::Error| match error.kind() {
             io::ErrorKind::AlreadyExists => {
                 UnpackError::Conflict { package: package.name.clone(), entry: path.clone() }
             }
@@ -133,7 +133,7 @@ fn unpack_one(package: &Package, root: &Path, step: &Step) -> Result<(), UnpackE
                 entry: path.clone(),
                 what: "a path that leads out of the root".into(),
             },
-            _ => UnpackError::Make { package: package.name.clone(), entry: path.clone(), source },
+            _ => UnpackError::Make { package: package.name.clone(), entry: path.clone(), error },
         };
         let mode = entry.header().mode().map_err(damaged)?;
         let target = entry.link_name().map_err(damaged)?.map(|t| t.into_owned()).unwrap_or_default();

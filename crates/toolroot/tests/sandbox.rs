@@ -223,6 +223,30 @@ fn a_killed_outer_process_takes_everything_along() {
     drop(running);
 }
 
+/// Run by the next test in a process of its own, which that kills.
+#[test]
+#[ignore = "sleeps until it is killed"]
+fn hold_a_sandbox() {
+    let Ok(mark) = std::env::var("SANDBOX_MARK") else { return };
+    let status = Root::new().sh(&format!("(setsid sh -c 'sleep 600; : {mark}' &); sleep 600; : {mark}")).status();
+    panic!("not killed: {status:?}");
+}
+
+#[test]
+fn a_killed_caller_takes_everything_along() {
+    let mark = mark("caller");
+    let mut caller = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "hold_a_sandbox"])
+        .env("SANDBOX_MARK", &mark)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("they run", || processes(&mark).len() >= 2);
+    caller.kill().unwrap();
+    caller.wait().unwrap();
+    eventually("all are gone", || processes(&mark).is_empty());
+}
+
 #[test]
 fn a_thread_that_ends_leaves_its_program_alone() {
     let root = Root::new();

@@ -23,40 +23,40 @@ pub enum SandboxError {
         remedy: String,
     },
     /// A step on the way into the sandbox failed.
-    #[error("cannot start `{program}` in its sandbox: {doing}: {source}")]
+    #[error("cannot start `{program}` in its sandbox: {doing}: {error}")]
     Enter {
         /// The program.
         program: String,
         /// What was being done, and to what.
         doing: String,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The program is not there, or the process could not be made.
-    #[error("cannot start `{program}`: {source}")]
+    #[error("cannot start `{program}`: {error}")]
     Start {
         /// The program.
         program: String,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// Talking to the running program failed.
-    #[error("lost touch with `{program}`: {source}")]
+    #[error("lost touch with `{program}`: {error}")]
     Lost {
         /// The program.
         program: String,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The log cannot be written.
-    #[error("cannot write the log {} of `{program}`: {source}", log.display())]
+    #[error("cannot write the log {} of `{program}`: {error}", log.display())]
     Log {
         /// The program.
         program: String,
         /// The log.
         log: PathBuf,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// The program ended with another status than 0.
     #[error("`{program}` ended with status {code}{}; the whole log is {}", last_lines(tail), log.display())]
@@ -92,21 +92,21 @@ pub(super) struct Described {
 }
 
 impl Described {
-    /// The error for a start that failed with `source`; the child may have told more through `told`.
-    pub(super) fn error(&self, program: String, source: io::Error, told: &OwnedFd) -> SandboxError {
+    /// The error for a start that failed with `error`; the child may have told more through `told`.
+    pub(super) fn error(&self, program: String, error: io::Error, told: &OwnedFd) -> SandboxError {
         match read_fault(told) {
-            None if source.kind() == io::ErrorKind::NotFound => SandboxError::Start {
-                source: io::Error::new(
-                    source.kind(),
+            None if error.kind() == io::ErrorKind::NotFound => SandboxError::Start {
+                error: io::Error::new(
+                    error.kind(),
                     format!("the toolroot {} has no such program (or not its interpreter)", self.root.display()),
                 ),
                 program,
             },
-            None => SandboxError::Start { program, source },
+            None => SandboxError::Start { program, error },
             Some(fault) => SandboxError::Enter {
                 program,
                 doing: self.doing(fault),
-                source: io::Error::from_raw_os_error(fault.errno),
+                error: io::Error::from_raw_os_error(fault.errno),
             },
         }
     }

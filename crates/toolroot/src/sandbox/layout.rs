@@ -36,12 +36,12 @@ pub struct Bind {
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
     /// A path of the host could not be looked at.
-    #[error("sandbox: cannot look at {}: {source}", path.display())]
+    #[error("sandbox: cannot look at {}: {error}", path.display())]
     Host {
         /// The path.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// A place inside is not given in full.
     #[error("sandbox: {} is no place to bind to; give an absolute path without `..`", path.display())]
@@ -94,7 +94,7 @@ impl Layout {
         let mut layout = Layout::default();
         let mut places: BTreeMap<PathBuf, Place> = BTreeMap::new();
         for bind in binds {
-            let host = bind.host.canonicalize().map_err(|source| host_error(&bind.host, source))?;
+            let host = bind.host.canonicalize().map_err(|e| host_error(&bind.host, e))?;
             let is_dir = host.is_dir();
             let inside = resolve(root, &bind.inside)?;
             places.insert(inside, Place { host, is_dir, writable: bind.writable });
@@ -196,8 +196,8 @@ struct Place {
     writable: bool,
 }
 
-fn host_error(path: &Path, source: io::Error) -> LayoutError {
-    LayoutError::Host { path: path.to_owned(), source }
+fn host_error(path: &Path, error: io::Error) -> LayoutError {
+    LayoutError::Host { path: path.to_owned(), error }
 }
 
 /// Paths of a file system never hold the one byte a C string cannot.

@@ -21,8 +21,8 @@ const LAST: Duration = Duration::from_millis(100);
 
 pub(super) fn run(sandbox: Sandbox, step: &Step, log: &Path) -> Result<(), SandboxError> {
     let program = sandbox.program.to_string_lossy().into_owned();
-    let log_error = |source| SandboxError::Log { program: program.clone(), log: log.to_owned(), source };
-    let start_error = |source| SandboxError::Start { program: program.clone(), source };
+    let log_error = |error| SandboxError::Log { program: program.clone(), log: log.to_owned(), error };
+    let start_error = |error| SandboxError::Start { program: program.clone(), error };
     let mut file = BufWriter::new(File::create(log).map_err(log_error)?);
     // One pipe for both, so that errors stand among the lines they belong to.
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| start_error(e.into()))?;

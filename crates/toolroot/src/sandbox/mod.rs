@@ -189,16 +189,16 @@ impl Sandbox {
             command.stderr(stderr);
         }
         let (told, report) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|e| SandboxError::Start { program: name.clone(), source: e.into() })?;
+            .map_err(|e| SandboxError::Start { program: name.clone(), error: e.into() })?;
         let (mut plan, described) = self.plan(report.as_raw_fd())?;
         let enter = move || enter(&mut plan).map_err(|fault| io::Error::from_raw_os_error(fault.errno));
         // SAFETY: `enter` makes only system calls, on memory that was laid out before the fork (see its module).
         unsafe { command.pre_exec(enter) };
         match running::spawn(command) {
             Ok(child) => Ok(Running::new(name, child)),
-            Err(source) => {
+            Err(error) => {
                 drop(report);
-                Err(described.error(name, source, &told))
+                Err(described.error(name, error, &told))
             }
         }
     }

@@ -62,7 +62,7 @@ impl Running {
     /// Waits for the end and collects what the program prints to its pipes.
     pub fn wait_with_output(mut self, progress: &Progress) -> Result<Output, SandboxError> {
         let program = self.program.clone();
-        let lost = |source| SandboxError::Lost { program: program.clone(), source };
+        let lost = |error| SandboxError::Lost { program: program.clone(), error };
         let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
         // The pipes are closed when the last process inside has gone, so the readers end with it.
         thread::scope(|scope| {
@@ -98,7 +98,7 @@ impl Running {
             return Ok(status);
         }
         // Something inside hangs in the kernel; at least nothing waits for it any more.
-        self.child.kill().and_then(|()| self.child.wait()).map_err(|source| self.lost(source))
+        self.child.kill().and_then(|()| self.child.wait()).map_err(|e| self.lost(e))
     }
 
     fn signal(&self, signal: i32) {
@@ -113,7 +113,7 @@ impl Running {
         let deadline = Instant::now() + time;
         loop {
             if self.ended.is_none() {
-                self.ended = self.child.try_wait().map_err(|source| self.lost(source))?;
+                self.ended = self.child.try_wait().map_err(|e| self.lost(e))?;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if self.ended.is_some() || left.is_zero() {
@@ -136,8 +136,8 @@ impl Running {
         wait().map_err(|e| self.lost(e.into()))
     }
 
-    pub(super) fn lost(&self, source: io::Error) -> SandboxError {
-        SandboxError::Lost { program: self.program.clone(), source }
+    pub(super) fn lost(&self, error: io::Error) -> SandboxError {
+        SandboxError::Lost { program: self.program.clone(), error }
     }
 
     pub(super) fn program(&self) -> &str {
