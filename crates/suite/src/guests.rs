@@ -128,7 +128,8 @@ pub trait Guests: Sync {
     /// Resets the guest and returns when its agent is ready again. `reason` is for logs.
     fn reboot(&self, guest: &str, reason: &str) -> Result<(), GuestError>;
 
-    /// Console bytes from offset `from` on, and the offset to ask for next. Offsets only grow, also over reboots.
+    /// Console bytes from offset `from` on, and the offset to ask for next. Offsets only grow, also over reboots;
+    /// one past the end gives no bytes and the end.
     fn console(&self, guest: &str, from: u64) -> Result<(Vec<u8>, u64), GuestError>;
 
     /// How the guest is now. Cheap: the runner asks several times a second while it waits.

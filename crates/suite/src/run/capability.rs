@@ -1,0 +1,71 @@
+//! What the guests can do, asked once a boot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use protocol::{Event, Probe, Request};
+
+use super::context::{Context, Stop};
+use crate::model::{Requirement, Test};
+
+/// Time for one round of probing; it may load modules.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Answers so far, by guest and capability.
+#[derive(Debug, Default)]
+pub(super) struct Capabilities {
+    known: BTreeMap<String, BTreeMap<String, Probe>>,
+    /// Everything any selected test will ask for: asked in one go, since a question costs a round trip.
+    wanted: BTreeSet<String>,
+}
+
+impl Capabilities {
+    /// Prepares for the tests of a run.
+    pub fn for_tests(tests: &[Test]) -> Self {
+        let wanted = tests.iter().flat_map(|test| &test.requires).map(|r| r.capability.clone()).collect();
+        Capabilities { known: BTreeMap::new(), wanted }
+    }
+
+    /// A guest was rebooted: what it said is void.
+    pub fn forget(&mut self, guest: &str) {
+        self.known.remove(guest);
+    }
+
+    /// The requirements that a test's guests do not meet, each with the agent's reason.
+    pub fn missing(&mut self, context: &mut Context, test: &Test) -> Result<Vec<(String, String)>, Stop> {
+        let mut missing = Vec::new();
+        for role in &test.roles {
+            let due = |r: &&Requirement| r.role.as_ref().is_none_or(|only| only == role);
+            let due: Vec<&Requirement> = test.requires.iter().filter(due).collect();
+            if due.is_empty() {
+                continue;
+            }
+            let guest = context.guest(role)?;
+            if !self.known.contains_key(&guest) {
+                let probes = self.probe(context, role)?;
+                self.known.insert(guest.clone(), probes);
+            }
+            let probes = &self.known[&guest];
+            for requirement in due {
+                let name = &requirement.capability;
+                let place = if test.roles.len() > 1 { format!("{guest}/") } else { String::new() };
+                match probes.get(name) {
+                    Some(probe) if probe.present => {}
+                    Some(probe) => missing.push((format!("{place}{name}"), probe.detail.clone())),
+                    None => missing.push((format!("{place}{name}"), "the agent did not answer about it".into())),
+                }
+            }
+        }
+        Ok(missing)
+    }
+
+    fn probe(&self, context: &mut Context, role: &str) -> Result<BTreeMap<String, Probe>, Stop> {
+        let names: Vec<String> = self.wanted.iter().cloned().collect();
+        context.allow(ANSWER);
+        context.pump(role, Request::Probe { names }, None, |_, event| match event {
+            Event::Probed(probes) => Ok(Some(probes.into_iter().map(|probe| (probe.name.clone(), probe)).collect())),
+            Event::Failed(failure) => Err(Stop::Infrastructure(format!("probing capabilities: {}", failure.message))),
+            _ => Ok(None),
+        })
+    }
+}

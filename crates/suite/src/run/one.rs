@@ -1,0 +1,372 @@
+//! One test from its pre-written record to its final one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use protocol::Snapshot;
+
+use super::artifacts;
+use super::binding::{self, Binding};
+use super::clean;
+use super::context::{Context, Stop};
+use super::{Runner, hang, now_ms, steps};
+use crate::guests::Health;
+use crate::model::{Action, Block, Expected, Test};
+use crate::results::{Crash, GuestUse, HangKind, Record, Status};
+
+/// Time for all cleanup steps of a test, before the time scale.
+const CLEANUP: Duration = Duration::from_secs(30);
+/// Time for what the runner itself asks of the guests, before the time scale.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// How the steps ended, and where.
+struct Ending {
+    outcome: Result<(), Stop>,
+    /// Label of the step that ended the test early; empty when none did.
+    step: String,
+    /// Whether that was one of the test's own steps rather than a set-up's.
+    in_body: bool,
+    /// The role it ran in.
+    role: String,
+}
+
+impl Ending {
+    fn early(outcome: Stop) -> Self {
+        Ending { outcome: Err(outcome), step: String::new(), in_body: false, role: String::new() }
+    }
+}
+
+impl Runner<'_> {
+    /// The record of a test that has not begun, or did not finish.
+    pub(super) fn blank(&self, test: &Test, iteration: u32, status: Status) -> Record {
+        Record {
+            test: test.full_name(),
+            iteration,
+            status,
+            message: String::new(),
+            missing: Vec::new(),
+            started_ms: now_ms(),
+            duration_ms: 0,
+            guests: Vec::new(),
+            metrics: Vec::new(),
+            evidence: Vec::new(),
+            subtests: Vec::new(),
+            artifacts: Vec::new(),
+            crash: None,
+            hang: None,
+            leaks: Vec::new(),
+            rebooted: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Runs a test. `record` is the one that was written before; what is returned replaces it.
+    pub(super) fn one(&mut self, test: &Test, mut record: Record) -> Record {
+        let begun = Instant::now();
+        match binding::bind(test, &self.infos) {
+            Ok(binding) => self.bound(test, binding, &mut record),
+            Err(missing) => {
+                record.status = Status::Skip;
+                record.message = format!("missing: {missing}");
+                record.missing = vec![missing];
+            }
+        }
+        record.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        record
+    }
+
+    fn bound(&mut self, test: &Test, binding: Binding, record: &mut Record) {
+        let uses = test.roles.iter().map(|role| {
+            let guest = binding.roles[role].clone();
+            let kernel = self.infos.iter().find(|info| info.name == guest).map(|info| info.kernel.clone());
+            GuestUse { role: role.clone(), guest, kernel: kernel.unwrap_or_default() }
+        });
+        record.guests = uses.collect();
+        let guests: BTreeSet<String> = binding.roles.values().cloned().collect();
+        if let Err(why) = self.bring_up(&guests, record) {
+            record.status = Status::Error;
+            record.message = why;
+            return;
+        }
+        let consoles: BTreeMap<String, u64> = guests
+            .iter()
+            .filter_map(|guest| Some((guest.clone(), self.guests.console(guest, u64::MAX).ok()?.1)))
+            .collect();
+        let scope = format!("{}.{}.{}", test.suite, test.name, record.iteration);
+        let mut context = Context::new(self.guests, self.progress, binding.roles.clone(), &scope);
+        context.infos.clone_from(&self.infos);
+        context.nics = binding.nics;
+        context.scale = self.options.time_scale;
+
+        let (ending, before) = match self.prepare(&mut context, test, record) {
+            Ok(before) => (run_steps(&mut context, test), before),
+            Err(stop) => (Ending::early(stop), BTreeMap::new()),
+        };
+        let ending = self.after(&mut context, test, ending, &before, record);
+        conclude(test, &ending, record);
+        record.metrics = std::mem::take(&mut context.metrics);
+        record.evidence = std::mem::take(&mut context.evidence);
+        record.subtests = std::mem::take(&mut context.subtests);
+        record.notes.append(&mut context.notes);
+        let kept =
+            artifacts::keep(&self.options.report_dir, test, record.iteration, &mut context, self.guests, &consoles);
+        match kept {
+            Ok(artifacts) => record.artifacts = artifacts,
+            Err(why) => record.notes.push(format!("artefacts could not be kept: {why}")),
+        }
+        self.reboot_dirty(&ending, &guests, record);
+    }
+
+    /// Capabilities, then the state to compare with later.
+    fn prepare(
+        &mut self,
+        context: &mut Context,
+        test: &Test,
+        record: &mut Record,
+    ) -> Result<BTreeMap<String, Snapshot>, Stop> {
+        let missing = self.capabilities.missing(context, test)?;
+        if !missing.is_empty() {
+            record.missing = missing.iter().map(|(name, _)| name.clone()).collect();
+            let list: Vec<String> = missing.iter().map(|(name, detail)| with_detail(name, detail)).collect();
+            return Err(Stop::Skipped(format!("missing: {}", list.join(", "))));
+        }
+        context.allow(HOUSEKEEPING);
+        let mut before = BTreeMap::new();
+        for role in test.roles.iter() {
+            let guest = context.guest(role)?;
+            // The state after one test is the state before the next.
+            let known = self.states.remove(&guest);
+            let state = known.map_or_else(|| clean::snapshot(context, role), Ok)?;
+            before.insert(role.clone(), state);
+        }
+        Ok(before)
+    }
+
+    /// Cleanup, leak check, last look at the guests. The ending may become a worse one.
+    fn after(
+        &mut self,
+        context: &mut Context,
+        test: &Test,
+        mut ending: Ending,
+        before: &BTreeMap<String, Snapshot>,
+        record: &mut Record,
+    ) -> Ending {
+        if let Err(stop @ (Stop::TimedOut | Stop::Hung(_))) = &ending.outcome {
+            let role = if ending.role.is_empty() { test.roles[0].clone() } else { ending.role.clone() };
+            let answers = *stop == Stop::TimedOut;
+            record.hang = Some(hang::look(context, &role, &ending.step, answers));
+        }
+        if before.is_empty() || !can_go_on(&ending, record) {
+            return ending;
+        }
+        context.allow(HOUSEKEEPING);
+        let housekeeping = test.roles.iter().try_for_each(|role| {
+            context.drop_programs(role);
+            let guest = context.guest(role)?;
+            // What was spawned died with its stream; whatever is left escaped the test.
+            for process in clean::end_scope(context, role)? {
+                record.notes.push(format!("guest `{guest}`: killed a process the test left running: {process}"));
+            }
+            let (mut leaks, state) = clean::leaks(context, role, &before[role], &test.leaves)?;
+            if leaks.is_empty() {
+                self.states.insert(guest, state);
+            }
+            record.leaks.append(&mut leaks);
+            Ok(())
+        });
+        if let Err(stop) = housekeeping {
+            ending = Ending::early(stop);
+        }
+        for guest in context.roles.values() {
+            if let Health::Crashed(info) = self.guests.health(guest) {
+                ending.outcome = Err(Stop::Crashed(Crash { guest: guest.clone(), info }));
+            }
+        }
+        ending
+    }
+
+    /// Reboots what a test has left unusable or unclean.
+    fn reboot_dirty(&mut self, ending: &Ending, guests: &BTreeSet<String>, record: &mut Record) {
+        for guest in guests {
+            let leaked = record.leaks.iter().filter(|leak| leak.guest == *guest).count();
+            let reason = match (&ending.outcome, self.guests.health(guest)) {
+                (_, Health::Crashed(info)) => format!("it crashed: {}", info.title),
+                (_, Health::Hung { .. }) => "it no longer answers".into(),
+                (_, Health::Down { reason }) => format!("it went down: {reason}"),
+                (Err(Stop::Cancelled), _) => continue,
+                // Its programs were killed and nothing is left of them.
+                (Err(Stop::TimedOut), _) if self.states.contains_key(guest) => continue,
+                (Err(Stop::TimedOut | Stop::Hung(_)), _) => "a test hung in it".into(),
+                (Err(Stop::Infrastructure(_)), _) => "the lab lost hold of it".into(),
+                _ if leaked > 0 => format!("{} left {leaked} traces", record.test),
+                _ => continue,
+            };
+            if let Err(why) = self.reboot(guest, &reason) {
+                record.notes.push(why);
+            }
+            record.rebooted.push(format!("{guest}: {reason}"));
+        }
+    }
+
+    /// Makes sure that every guest is there. A guest that could not be rebooted before is not tried again.
+    fn bring_up(&mut self, guests: &BTreeSet<String>, record: &mut Record) -> Result<(), String> {
+        for guest in guests {
+            if let Some(why) = self.lost.get(guest) {
+                return Err(format!("guest `{guest}` was lost earlier: {why}"));
+            }
+            let reason = match self.guests.health(guest) {
+                Health::Alive { .. } => continue,
+                Health::Crashed(info) => format!("it had crashed: {}", info.title),
+                Health::Hung { .. } => "it did not answer".into(),
+                Health::Down { reason } => format!("it was down: {reason}"),
+            };
+            record.rebooted.push(format!("{guest}: {reason}"));
+            self.reboot(guest, &reason)?;
+        }
+        Ok(())
+    }
+
+    fn reboot(&mut self, guest: &str, reason: &str) -> Result<(), String> {
+        self.capabilities.forget(guest);
+        self.states.remove(guest);
+        self.progress.warn(format!("rebooting guest `{guest}`: {reason}"));
+        self.guests.reboot(guest, reason).map_err(|error| {
+            self.lost.insert(guest.into(), error.to_string());
+            error.to_string()
+        })
+    }
+}
+
+/// A detail that only repeats the name adds nothing.
+fn with_detail(name: &str, detail: &str) -> String {
+    if detail.is_empty() { name.into() } else { format!("{name} ({detail})") }
+}
+
+fn run_steps(context: &mut Context, test: &Test) -> Ending {
+    let parses = test.setups.iter().chain([&test.body]).flat_map(|block| &block.steps);
+    let prefix = parses.filter(|step| matches!(step.action, Action::Parse { .. })).count() > 1;
+    let mut ending = Ending { outcome: Ok(()), step: String::new(), in_body: false, role: String::new() };
+    context.allow(test.timeout);
+    context.last_output = Instant::now();
+    let mut begun: Vec<&Block> = Vec::new();
+    'blocks: for block in test.setups.iter().chain([&test.body]) {
+        begun.push(block);
+        for step in &block.steps {
+            if let Err(stop) = steps::run(context, step, prefix) {
+                ending.outcome = Err(stop);
+                ending.step.clone_from(&step.label);
+                ending.role.clone_from(&step.role);
+                ending.in_body = block.name.is_empty();
+                break 'blocks;
+            }
+        }
+    }
+    // A guest that is gone, or a test that hangs, is looked at and rebooted; there is nothing to tidy up in it.
+    if matches!(
+        ending.outcome,
+        Err(Stop::Crashed(_) | Stop::Hung(_) | Stop::TimedOut | Stop::Infrastructure(_) | Stop::Cancelled)
+    ) {
+        return ending;
+    }
+    let whole = ending.outcome.is_ok();
+    context.allow(CLEANUP);
+    for step in begun.iter().rev().flat_map(|block| &block.cleanup) {
+        match steps::run(context, step, prefix) {
+            Ok(()) => {}
+            // After a failure half the set-up is not there to be undone: what matters is what the leak check finds.
+            Err(Stop::Failed(_)) if !whole => {}
+            Err(Stop::Failed(why)) => context.notes.push(format!("cleanup `{}`: {why}", step.label)),
+            Err(stop) => {
+                return Ending {
+                    outcome: Err(stop),
+                    step: step.label.clone(),
+                    in_body: false,
+                    role: step.role.clone(),
+                };
+            }
+        }
+    }
+    ending
+}
+
+/// Whether the guests still answer, so that looking for leaks makes sense.
+fn can_go_on(ending: &Ending, record: &Record) -> bool {
+    match &ending.outcome {
+        Ok(()) | Err(Stop::Failed(_) | Stop::Skipped(_) | Stop::Xfailed(_) | Stop::Xpassed(_)) => true,
+        Err(Stop::TimedOut) => record.hang.as_ref().is_some_and(|hang| hang.kind != HangKind::Guest),
+        Err(Stop::Crashed(_) | Stop::Hung(_) | Stop::Infrastructure(_) | Stop::Cancelled) => false,
+    }
+}
+
+/// From how the steps ended to a status and a line of explanation.
+fn conclude(test: &Test, ending: &Ending, record: &mut Record) {
+    let at = |why: &str| {
+        let place = if ending.step.is_empty() { String::new() } else { format!("step `{}`", ending.step) };
+        match (place.is_empty(), why.starts_with(&format!("`{}`", ending.step))) {
+            (true, _) | (_, true) => why.to_string(),
+            _ => format!("{place}: {why}"),
+        }
+    };
+    (record.status, record.message) = match &ending.outcome {
+        Ok(()) => (Status::Pass, String::new()),
+        Err(Stop::Failed(why)) => (Status::Fail, at(why)),
+        Err(Stop::Skipped(why)) => (Status::Skip, why.clone()),
+        Err(Stop::Xfailed(why)) => (Status::Xfail, at(why)),
+        Err(Stop::Xpassed(why)) => (Status::Xpass, at(why)),
+        Err(Stop::Crashed(crash)) => {
+            (Status::Crash, at(&format!("guest `{}`: {}: {}", crash.guest, crash.info.kind, crash.info.title)))
+        }
+        Err(Stop::TimedOut) => (Status::Timeout, at(&time_ran_out(record))),
+        Err(Stop::Hung(why)) => (Status::Timeout, at(why)),
+        Err(Stop::Infrastructure(why)) => (Status::Error, at(why)),
+        Err(Stop::Cancelled) => (Status::DidNotFinish, "interrupted".into()),
+    };
+    if let Err(Stop::Crashed(crash)) = &ending.outcome {
+        record.crash = Some(crash.clone());
+    }
+    if let Err(Stop::Skipped(why)) = &ending.outcome
+        && record.missing.is_empty()
+    {
+        record.missing = vec![why.split(": ").next().unwrap_or(why).to_string()];
+    }
+    expectation(test, ending, record);
+    if matches!(record.status, Status::Pass | Status::Xpass) && !record.leaks.is_empty() {
+        let list: Vec<String> = record.leaks.iter().map(|leak| format!("{} {}", leak.kind, leak.what)).collect();
+        record.status = Status::Fail;
+        record.message = format!("left behind: {}", list.join(", "));
+    }
+}
+
+fn time_ran_out(record: &Record) -> String {
+    let Some(hang) = &record.hang else { return "time ran out".into() };
+    let seconds = hang.quiet_ms as f64 / 1000.0;
+    let last = hang.last_output.last().map(|line| format!("; last output: {line}")).unwrap_or_default();
+    match hang.kind {
+        HangKind::Guest => format!("time ran out and guest `{}` does not answer{last}", hang.guest),
+        HangKind::Busy => format!("time ran out while it was busy, {seconds:.0} s after its last output{last}"),
+        HangKind::Quiet => format!("time ran out while it only waited, {seconds:.0} s after its last output{last}"),
+    }
+}
+
+/// Applies what is known of the kernels in use.
+fn expectation(test: &Test, ending: &Ending, record: &mut Record) {
+    let expected = record.guests.iter().find_map(|used| Some((&used.kernel, test.expect.get(&used.kernel)?)));
+    let Some((kernel, expected)) = expected else { return };
+    let status = match expected {
+        Expected::Fail => Status::Fail,
+        Expected::Timeout => Status::Timeout,
+        Expected::Crash => Status::Crash,
+    };
+    let right_place = match &test.expect_at {
+        Some(at) => ending.step == *at,
+        None => ending.in_body,
+    };
+    if record.status == status && right_place {
+        record.status = Status::Xfail;
+        record.message = format!("{}; known on kernel `{kernel}`: {}", record.message, test.because);
+    } else if record.status == Status::Pass {
+        record.status = if test.strict { Status::Fail } else { Status::Xpass };
+        record.message =
+            format!("it passed though kernel `{kernel}` is expected to {}: {}", status.word(), test.because);
+    }
+}
