@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use progress::Step;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{PART, TEMP, TRASH};
@@ -57,6 +58,7 @@ struct Prune<'a> {
     cache: &'a Cache,
     older_than: Duration,
     dry_run: bool,
+    step: &'a Step,
     report: PruneReport,
 }
 
@@ -64,7 +66,8 @@ impl Cache {
     /// Removes entries, work directories and partial downloads not used for `older_than`, and what killed builders
     /// left, however new. With `dry_run` nothing is removed, only reported.
     pub fn prune(&self, older_than: Duration, dry_run: bool) -> Result<PruneReport> {
-        let mut prune = Prune { cache: self, older_than, dry_run, report: PruneReport::default() };
+        let step = self.progress.step("cache:prune", "prune the cache");
+        let mut prune = Prune { cache: self, older_than, dry_run, step: &step, report: PruneReport::default() };
         let downloads = FileLock::try_take(&self.downloads_lock_path(), Mode::Exclusive)?;
         for kind in Kind::ALL {
             let free = !kind.is_file() || downloads.is_some();
@@ -74,8 +77,10 @@ impl Cache {
         if !dry_run {
             prune.locks();
         }
-        prune.report.bytes = prune.report.removed.iter().map(|p| p.bytes).sum();
-        Ok(prune.report)
+        let mut report = prune.report;
+        report.bytes = report.removed.iter().map(|p| p.bytes).sum();
+        step.done();
+        Ok(report)
     }
 }
 
@@ -145,6 +150,8 @@ impl Prune<'_> {
             return Ok(());
         }
         if !self.dry_run {
+            // Large trees take their time on some disks; one should see on what.
+            self.step.line(format!("remove {name}"));
             let remove = || {
                 if path != trash {
                     // Of an earlier prune that was killed; only work directories have names that come again.

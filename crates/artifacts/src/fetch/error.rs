@@ -91,12 +91,22 @@ impl fmt::Display for Failure {
             write!(f, " (lab.lock: {} bytes, SHA-256 {})", self.size, self.sha256)?;
         }
         for attempt in &self.attempts {
-            write!(f, "\n    {}: {}", attempt.url, attempt.refusal)?;
+            write!(f, "\n    {}: {}", without_password(&attempt.url), attempt.refusal)?;
         }
         if self.attempts.is_empty() {
             f.write_str("\n    no mirror carries its part of the archive")?;
         }
         Ok(())
+    }
+}
+
+/// The address without `user:password@`: messages end up in logs.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_string() };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match host.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://{host}{path}"),
+        None => url.to_string(),
     }
 }
 
@@ -175,5 +185,23 @@ fn advice(failures: &[Failure]) -> &'static str {
     } else {
         "check the network and proxy settings, or name a mirror that can be reached (`[mirrors]` in lab.toml, or \
          DEVMEM_LAB_MIRROR); what was downloaded is kept"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_stay_out_of_messages() {
+        assert_eq!(without_password("https://me:pa@ss@h.example:80/a@b"), "https://h.example:80/a@b");
+        assert_eq!(without_password("https://h.example/a@b"), "https://h.example/a@b");
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let missing: Vec<String> = (0..12).map(|n| format!("deb lib{n} 1")).collect();
+        let text = FetchError::Offline { missing, bytes: 1_500_000 }.to_string();
+        assert!(text.contains("12 files of 1.5 MB") && text.contains("lib7 1\n  and 4 more\n"), "{text}");
     }
 }

@@ -3,8 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-/// Stalls after which a host is given up: one may be an accident.
+use super::error::Refusal;
+
+/// Failures in a row after which a host that lets transfers hang is given up: one may be an accident.
 const STALLS: u32 = 2;
+/// The same for a host that answers, but with errors of its own.
+const ERRORS: u32 = 6;
 
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
@@ -15,6 +19,7 @@ pub(super) struct Hosts {
 struct State {
     dead: Option<String>,
     stalls: u32,
+    errors: u32,
 }
 
 impl Hosts {
@@ -23,19 +28,28 @@ impl Hosts {
         self.with(url, |state| state.dead.clone())
     }
 
-    /// The host could not be reached at all.
-    pub(super) fn unreachable(&self, url: &str, why: &str) {
-        self.with(url, |state| {
-            state.dead.get_or_insert_with(|| why.to_string());
-        });
+    /// The host served a file, so earlier failures were accidents.
+    pub(super) fn served(&self, url: &str) {
+        self.with(url, |state| *state = State::default());
     }
 
-    /// The host let a transfer hang.
-    pub(super) fn stalled(&self, url: &str) {
+    /// What a failed attempt says about the host. A file it lacks or has wrong says nothing.
+    pub(super) fn refused(&self, url: &str, refusal: &Refusal) {
         self.with(url, |state| {
-            state.stalls += 1;
-            if state.stalls >= STALLS {
-                state.dead = Some(format!("it stalled {} times", state.stalls));
+            let given_up = match refusal {
+                Refusal::Dns | Refusal::Connect(_) => true,
+                Refusal::Stalled(_) => {
+                    state.stalls += 1;
+                    state.stalls >= STALLS
+                }
+                Refusal::Other(_) | Refusal::Status(_) | Refusal::Truncated(0) => {
+                    state.errors += 1;
+                    state.errors >= ERRORS
+                }
+                _ => false,
+            };
+            if given_up {
+                state.dead.get_or_insert_with(|| refusal.to_string());
             }
         });
     }
@@ -58,14 +72,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_dies_of_no_answer_at_once_and_of_stalls_slowly() {
+    fn a_host_dies_of_no_answer_at_once_and_of_errors_slowly() {
         let hosts = Hosts::default();
-        hosts.unreachable("http://a:80/x", "refused");
-        assert_eq!(hosts.dead("http://a:80/other/file"), Some("refused".into()));
+        hosts.refused("http://a:80/x", &Refusal::Connect("refused".into()));
+        assert_eq!(hosts.dead("http://a:80/other/file"), Some("no connection: refused".into()));
         assert_eq!(hosts.dead("http://a:81/x"), None);
-        hosts.stalled("http://b/x");
-        assert_eq!(hosts.dead("http://b"), None);
-        hosts.stalled("http://b/y");
-        assert!(hosts.dead("http://b/z").is_some());
+        for (refusal, limit) in [(Refusal::Stalled(30), STALLS), (Refusal::Status(502), ERRORS)] {
+            let url = format!("http://b{limit}/x");
+            for _ in 1..limit {
+                hosts.refused(&url, &refusal);
+            }
+            assert_eq!(hosts.dead(&url), None);
+            hosts.refused(&url, &refusal);
+            assert!(hosts.dead(&url).is_some());
+        }
+    }
+
+    #[test]
+    fn missing_and_wrong_files_are_not_the_hosts_death() {
+        let hosts = Hosts::default();
+        for _ in 0..100 {
+            hosts.refused("http://a/x", &Refusal::NotFound);
+            hosts.refused("http://a/x", &Refusal::WrongSize(1));
+            hosts.refused("http://a/x", &Refusal::Stalled(1));
+            hosts.served("http://a/y");
+        }
+        assert_eq!(hosts.dead("http://a/z"), None);
     }
 }

@@ -91,13 +91,12 @@ pub(super) fn fetch(
                 continue;
             }
             match from_url(shared, item, &part, url, &seen)? {
-                Ok(()) => return publish(cache, item, &part).map_err(local),
+                Ok(()) => {
+                    shared.hosts.served(url);
+                    return publish(cache, item, &part).map_err(local);
+                }
                 Err(refusal) => {
-                    match &refusal {
-                        Refusal::Dns | Refusal::Connect(_) => shared.hosts.unreachable(url, &refusal.to_string()),
-                        Refusal::Stalled(_) => shared.hosts.stalled(url),
-                        _ => {}
-                    }
+                    shared.hosts.refused(url, &refusal);
                     attempts.push(Attempt { url: url.clone(), refusal });
                 }
             }
