@@ -22,6 +22,8 @@ pub struct PortCounters {
     pub backlog_bytes: u64,
     /// Whether the guest's side takes nothing, so that frames to it are dropped.
     pub stalled: bool,
+    /// Stations that turned up here and were behind another port before.
+    pub moves: u64,
     /// Times the stream was cut because its bytes made no sense.
     pub protocol_errors: u64,
     /// Frames that went no further, by reason.
@@ -45,7 +47,7 @@ pub struct Drops {
     pub unplugged: u64,
     /// From the port: no Ethernet header, or a group as the source.
     pub malformed: u64,
-    /// From the port: nobody else is plugged in, or the destination is on the port it came from.
+    /// From the port: for one station, whose port is not plugged in or the one it came from.
     pub unreachable: u64,
 }
 
