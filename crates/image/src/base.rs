@@ -3,8 +3,6 @@
 //! [`BasePlan`] is pure data made from definition and lock; [`build_base`] looks its key up in the cache or does the
 //! work: packages stream into a tree, the tree gets its fix-ups and bytecode, and leaves as a tar into `mkfs.erofs`.
 
-use std::fs;
-
 use anyhow::{Context as _, Result};
 use artifacts::{Deb, Key, Kind, Lock, Recipe, sha256_bytes};
 
@@ -97,15 +95,7 @@ fn fill(name: &str, definition: &Definition, packages: &[Package], dir: &std::pa
     fixups::apply(definition, &mut payload.tree)?;
     step.done();
 
-    if definition.python.interpreter.is_some() {
-        let step = ctx.progress.step(format!("bytecode:{name}"), format!("compile Python for image {name}"));
-        let scratch = dir.join(".scratch");
-        fs::create_dir(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
-        python::compile(&definition.python, &mut payload.tree, &scratch, &step)?;
-        fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
-        step.done();
-    }
-
+    python::compile(name, &definition.python, &mut payload.tree, ctx.cache, ctx.progress)?;
     let manifest = Manifest::of(&payload.tree, packages, &payload.pruned);
     built::publish(&payload.tree, &definition.filesystem, &manifest, dir, FILE, ctx)
 }

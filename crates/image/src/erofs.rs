@@ -6,18 +6,22 @@
 use std::io::{BufWriter, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use progress::{Step, Unit};
 
 use crate::definition::Filesystem;
 use crate::tarball;
-use crate::tree::Tree;
+use crate::tree::{Content, Kind, Tree};
 
 /// Compression threads. Fixed: the number decides how large files are cut up, and so what the image's bytes are.
 const WORKERS: u32 = 2;
 /// How much tar goes to the tool at once; a pipe's usual size.
 const PIPE: usize = 64 * 1024;
+/// Where the superblock starts, and its magic (fs/erofs/erofs_fs.h).
+const SUPERBLOCK: usize = 1024;
+const MAGIC: u32 = 0xE0F5_E1E2;
 
 /// The arguments that make `image` from a tar on standard input.
 pub fn arguments(filesystem: &Filesystem, image: &Path) -> Vec<std::ffi::OsString> {
@@ -66,9 +70,33 @@ pub fn write(mut mkfs: Command, filesystem: &Filesystem, tree: &Tree, image: &Pa
     };
     match written {
         Err(error) if !broken_pipe(&error) => Err(error),
-        _ if status.success() => Ok(()),
+        _ if status.success() => check_inodes(tree, image),
         _ => bail!("mkfs.erofs for {} ended with {status}: {}", image.display(), last_words(&words)),
     }
+}
+
+/// Compares the number of inodes in the superblock with the tree's: the tool skips what it does not understand.
+fn check_inodes(tree: &Tree, image: &Path) -> Result<()> {
+    let mut start = [0; SUPERBLOCK + 24];
+    std::fs::File::open(image)
+        .and_then(|mut file| file.read_exact(&mut start))
+        .with_context(|| format!("cannot read back {}", image.display()))?;
+    let field = |at: usize| start[SUPERBLOCK + at..].iter().take(8).rev().fold(0u64, |sum, b| sum << 8 | u64::from(*b));
+    if field(0) & 0xffff_ffff != u64::from(MAGIC) {
+        bail!("mkfs.erofs left no erofs file system in {}", image.display());
+    }
+    // Every path but a second name of the same content is an inode, and the root is one.
+    let mut contents = std::collections::HashSet::new();
+    let mut is_inode = |kind: &Kind| match kind {
+        Kind::File(Content::Bytes(bytes)) => contents.insert(Arc::as_ptr(bytes)),
+        _ => true,
+    };
+    let (found, want) =
+        (field(16), 1 + tree.iter().map(|(_, node)| &node.kind).filter(|kind| is_inode(kind)).count() as u64);
+    if found != want {
+        bail!("mkfs.erofs put {found} inodes into {} where there should be {want}", image.display());
+    }
+    Ok(())
 }
 
 fn last_words(text: &str) -> String {
@@ -79,8 +107,7 @@ fn last_words(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::{Content, Node};
-    use std::sync::Arc;
+    use crate::tree::Node;
 
     fn filesystem() -> Filesystem {
         Filesystem {
@@ -113,6 +140,23 @@ mod tests {
         let error = write(tool, &filesystem(), &large(), Path::new("/x/base.erofs"), &step).unwrap_err().to_string();
         assert!(error.contains("/x/base.erofs") && error.contains("exit status: 28"), "{error}");
         assert!(error.contains("<E> erofs: no space left"), "{error}");
+    }
+
+    /// The failure this guards against was real: a tar whose regular files had the old type gave an image without any.
+    #[test]
+    fn an_image_that_lacks_files_is_refused() {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        let mut bytes = vec![0; 4096];
+        bytes[1024..1028].copy_from_slice(&MAGIC.to_le_bytes());
+        bytes[1040] = 2;
+        std::fs::write(image.path(), &bytes).unwrap();
+        check_inodes(&large(), image.path()).unwrap();
+        bytes[1040] = 1;
+        std::fs::write(image.path(), &bytes).unwrap();
+        let error = check_inodes(&large(), image.path()).unwrap_err().to_string();
+        assert!(error.starts_with("mkfs.erofs put 1 inodes into") && error.contains("be 2"), "{error}");
+        std::fs::write(image.path(), [0; 4096]).unwrap();
+        assert!(check_inodes(&large(), image.path()).unwrap_err().to_string().contains("no erofs file system"));
     }
 
     #[test]

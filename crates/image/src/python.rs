@@ -5,8 +5,10 @@
 //! file times it would otherwise hold mean nothing in an image. The sources are split into a fixed number of shards,
 //! one interpreter each: what `marshal` writes depends on what the same process compiled before, so shards must not
 //! depend on how many processors there are.
+//!
+//! This is the longest part of making an image, and what goes in seldom changes: the bytecode is a step of its own,
+//! keyed by interpreter and sources, and a change of the definition or of another package finds it in the cache.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -14,45 +16,103 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use progress::{Step, Unit};
+use artifacts::{Cache, Kind as CacheKind, Recipe, sha256_bytes};
+use progress::{Progress, Step, Unit};
 
 use crate::definition::{Python, inside};
 use crate::tree::{Content, Kind, Node, Tree};
 
+/// Raised whenever the same sources would give other bytecode.
+const FORMAT: u32 = 1;
 /// How many interpreters share the work; part of what the result is.
 const SHARDS: usize = 4;
 /// The loader of x86-64 programs (System V ABI, AMD64 supplement).
 const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
 /// Where Debian keeps shared libraries for that loader.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+/// Where the interpreter works, in the directory of the bytecode under construction.
+const SCRATCH: &str = ".scratch";
 
 /// Adds the bytecode of the sources that `python` names to `tree`, beside their sources and for the same packages.
-/// `scratch` is an empty directory to work in.
-pub fn compile(python: &Python, tree: &mut Tree, scratch: &Path, step: &Step) -> Result<()> {
+/// `name` is the image's.
+pub fn compile(name: &str, python: &Python, tree: &mut Tree, cache: &Cache, progress: &Progress) -> Result<()> {
     let Some(interpreter) = &python.interpreter else { return Ok(()) };
     let sources = sources(python, tree)?;
     if sources.is_empty() {
         bail!("no Python source lies below {}; correct [python] compile", python.compile.join(", "));
     }
+    if let Some((path, node)) = tree.iter().find(|(path, _)| path.ends_with(".pyc")) {
+        bail!("{} ships the bytecode /{path} already; prune it", node.origin);
+    }
+    let step = progress.step(format!("bytecode:{name}"), format!("compile Python for image {name}"));
+    let recipe = recipe(name, interpreter, &sources, tree)?;
+    let built = cache.with_progress(progress).get_or_build(CacheKind::Image, &recipe, |dir| {
+        let scratch = dir.join(SCRATCH);
+        fs::create_dir(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+        run(interpreter, &sources, tree, &scratch, &step)?;
+        for path in bytecode_in(&scratch)? {
+            let place = dir.join(&path);
+            let parent = place.parent().unwrap_or(dir);
+            fs::create_dir_all(parent)
+                .and_then(|()| fs::rename(scratch.join(&path), &place))
+                .with_context(|| format!("cannot move bytecode to {}", place.display()))?;
+        }
+        fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))
+    })?;
+    let made = bytecode_in(&built.path)?;
+    if made.len() != sources.len() {
+        bail!("{} Python sources gave {} files of bytecode; see the messages of compileall", sources.len(), made.len());
+    }
+    for path in made {
+        let source = source_of(&path).and_then(|source| tree.get(&source));
+        let origin = source.map(|node| Arc::clone(&node.origin)).with_context(|| format!("/{path} has no source"))?;
+        let place = built.path.join(&path);
+        let bytes = fs::read(&place).with_context(|| format!("cannot read {}", place.display()))?;
+        tree.put(&path, Node::file(Content::new(bytes), 0o644, &origin))?;
+    }
+    tree.settle(&Arc::from(crate::fixups::ORIGIN))?;
+    if built.cached {
+        step.cached();
+    } else {
+        step.done();
+    }
+    Ok(())
+}
+
+/// What the bytecode depends on.
+fn recipe(name: &str, interpreter: &str, sources: &[String], tree: &Tree) -> Result<Recipe> {
+    let digest = |path: &str| match tree.follow(path).map(|(_, node)| &node.kind) {
+        Some(Kind::File(Content::Bytes(bytes))) => Ok(sha256_bytes(bytes)),
+        _ => bail!("/{path} is no file of a package"),
+    };
+    let program = digest(inside(interpreter)?)
+        .with_context(|| format!("[python] interpreter {interpreter:?} is not in the image"))?;
+    let mut list = String::new();
+    for source in sources {
+        list += &format!("{source} {}\n", digest(source)?);
+    }
+    Ok(Recipe::new(&format!("bytecode:{name}"))
+        .value("format", FORMAT)
+        .value("shards", SHARDS)
+        .key_of("interpreter", &program)
+        .key_of("sources", &sha256_bytes(list.as_bytes())))
+}
+
+/// Lays everything out in `scratch` and compiles there.
+fn run(interpreter: &str, sources: &[String], tree: &Tree, scratch: &Path, step: &Step) -> Result<()> {
     step.total(sources.len() as u64, Unit::Items);
     let program = lay_out(interpreter, tree, scratch)?;
-    let before = bytecode_in(scratch, tree)?;
-    if let Some((path, _)) = before.first_key_value() {
-        bail!("a package ships the bytecode /{path} already; prune it");
-    }
-
     let mut running: Vec<(Child, u64)> = Vec::new();
-    let shard_size = sources.len().div_ceil(SHARDS);
     let parallel = std::thread::available_parallelism().map_or(1, usize::from).min(SHARDS);
     let mut outcome = Ok(());
-    for (index, shard) in sources.chunks(shard_size).enumerate() {
+    for (index, shard) in sources.chunks(sources.len().div_ceil(SHARDS)).enumerate() {
         outcome = outcome.and_then(|()| {
             if running.len() >= parallel {
                 let (child, count) = running.remove(0);
                 finish(child, count, step)?;
             }
             step.progress().check_cancelled()?;
-            let list = scratch.join(format!(".sources-{index}"));
+            let list = scratch.join(format!("sources-{index}"));
             fs::write(&list, shard.join("\n") + "\n").with_context(|| format!("writing {}", list.display()))?;
             running.push((start(&program, scratch, &list)?, shard.len() as u64));
             Ok(())
@@ -62,18 +122,7 @@ pub fn compile(python: &Python, tree: &mut Tree, scratch: &Path, step: &Step) ->
     for (child, count) in running {
         outcome = outcome.and(finish(child, count, step));
     }
-    outcome?;
-
-    let made = bytecode_in(scratch, tree)?;
-    let compiled = made.len();
-    for (path, node) in made {
-        tree.put(&path, node)?;
-    }
-    if compiled != sources.len() {
-        bail!("{} Python sources gave {compiled} files of bytecode; see the messages of compileall", sources.len());
-    }
-    tree.settle(&Arc::from(crate::fixups::ORIGIN))?;
-    Ok(())
+    outcome
 }
 
 /// Paths of every Python source to compile, sorted.
@@ -167,24 +216,20 @@ fn finish(child: Child, count: u64, step: &Step) -> Result<()> {
     Ok(())
 }
 
-/// Every `.pyc` in `scratch` as a node for the package of its source.
-fn bytecode_in(scratch: &Path, tree: &Tree) -> Result<BTreeMap<String, Node>> {
-    let mut found = BTreeMap::new();
-    let mut dirs = vec![scratch.join("usr/lib")];
-    while let Some(dir) = dirs.pop() {
-        let context = || format!("reading {}", dir.display());
-        for entry in fs::read_dir(&dir).with_context(context)? {
+/// Every `.pyc` below `dir`, relative to it.
+fn bytecode_in(dir: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(at) = dirs.pop() {
+        let context = || format!("reading {}", at.display());
+        for entry in fs::read_dir(&at).with_context(context)? {
             let entry = entry.with_context(context)?;
             let path = entry.path();
             if entry.file_type().with_context(context)?.is_dir() {
                 dirs.push(path);
             } else if path.extension().is_some_and(|e| e == "pyc") {
-                let name =
-                    path.strip_prefix(scratch).ok().and_then(Path::to_str).context("a path that is not UTF-8")?;
-                let origin = source_of(name).and_then(|source| tree.get(&source)).map(|node| Arc::clone(&node.origin));
-                let origin = origin.with_context(|| format!("/{name} belongs to no source"))?;
-                let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-                found.insert(name.to_owned(), Node::file(Content::new(bytes), 0o644, &origin));
+                let name = path.strip_prefix(dir).ok().and_then(Path::to_str).context("a path that is not UTF-8")?;
+                found.push(name.to_owned());
             }
         }
     }
@@ -214,9 +259,9 @@ mod tests {
         let mut tree = Tree::new();
         tree.put("usr/lib/python3/a.py", Node::file(Content::new("x = 1"), 0o644, &Arc::from("p"))).unwrap();
         let python = Python { interpreter: Some("/usr/bin/python3".into()), compile: vec!["/usr/lib/python3".into()] };
-        let scratch = tempfile::tempdir().unwrap();
-        let step = progress::Progress::silent().step("image:base", "compile");
-        let error = compile(&python, &mut tree, scratch.path(), &step).unwrap_err().to_string();
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::at(dir.path()).unwrap();
+        let error = format!("{:#}", compile("lab", &python, &mut tree, &cache, &Progress::silent()).unwrap_err());
         assert!(error.contains("interpreter \"/usr/bin/python3\" is not in the image"), "{error}");
     }
 }

@@ -62,6 +62,8 @@ pub fn write(tree: &Tree, epoch: u64, out: impl Write, step: &Step) -> Result<()
 
 fn header(node: &Node, epoch: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
+    // Said outright: the crate's default is the old form of a regular file, which mkfs.erofs passes over.
+    header.set_entry_type(tar::EntryType::Regular);
     header.set_size(0);
     header.set_mode(node.mode);
     header.set_uid(node.uid.into());
