@@ -36,13 +36,13 @@ pub struct InitramfsPlan {
     recipe: Recipe,
 }
 
-/// Plans the initramfs of a kernel. Neither it nor the agent need be built yet: `key` and `agent_key` are those of their
-/// recipes, and `agent` is where the agent's program will be.
-pub fn initramfs_plan(kernel: &str, key: &Key, agent: &Path, agent_key: &Key) -> InitramfsPlan {
+/// Plans the initramfs of a kernel. Neither that nor the agent need be built yet: `kernel_key` and `agent_key` are those
+/// of their recipes, `agent` is where the program will be.
+pub fn initramfs_plan(kernel: &str, kernel_key: &Key, agent: &Path, agent_key: &Key) -> InitramfsPlan {
     let recipe = Recipe::new(&format!("initramfs:{kernel}"))
         .value("format", FORMAT)
         .value("modules", NEEDED.join(" "))
-        .key_of("kernel", key)
+        .key_of("kernel", kernel_key)
         .key_of("agent", agent_key);
     InitramfsPlan { kernel: kernel.to_owned(), agent: agent.to_owned(), recipe }
 }
