@@ -11,7 +11,9 @@ mod modules;
 mod mounts;
 mod root;
 
+use std::fs::File;
 use std::io;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use protocol::{BootReport, BootStep, PORT_NAME};
@@ -42,53 +44,87 @@ struct Boot {
     report: BootReport,
 }
 
+/// Does a step: its result, what went wrong, and how long it took.
+fn timed<T>(work: impl FnOnce(&mut Vec<String>) -> T) -> (T, Vec<String>, Duration) {
+    let started = Instant::now();
+    let mut faults = Vec::new();
+    let result = work(&mut faults);
+    (result, faults, started.elapsed())
+}
+
 impl Boot {
     fn step<T>(&mut self, name: &str, work: impl FnOnce(&mut Vec<String>) -> T) -> T {
-        let started = Instant::now();
-        let known = self.report.faults.len();
-        let result = work(&mut self.report.faults);
-        for fault in &self.report.faults[known..] {
+        self.note(name, timed(work))
+    }
+
+    fn note<T>(&mut self, name: &str, (result, faults, took): (T, Vec<String>, Duration)) -> T {
+        self.report.steps.push(BootStep { name: name.into(), took_us: took.as_micros() as u64 });
+        self.faults(faults);
+        result
+    }
+
+    fn faults(&mut self, faults: Vec<String>) {
+        for fault in &faults {
             console::log(Level::Error, fault);
         }
-        self.report.steps.push(BootStep { name: name.into(), took_us: started.elapsed().as_micros() as u64 });
-        result
+        self.report.faults.extend(faults);
     }
 }
 
 /// Brings the guest up. An error means that there is no channel, so nobody to serve.
 pub fn boot() -> io::Result<Booted> {
     let mut report = BootReport { init: true, started_us: proc::uptime_us(), ..BootReport::default() };
-    mounts::first(&mut report.faults);
+    let mut faults = Vec::new();
+    mounts::first(&mut faults);
     console::use_kernel_log();
     let parameters = Parameters::read();
     report.kernel_release = rustix::system::uname().release().to_string_lossy().into_owned();
     report.guest.clone_from(&parameters.guest);
     let mut boot = Boot { report };
-    for fault in boot.report.faults.iter().chain(&parameters.unknown) {
-        console::log(Level::Error, fault);
-    }
-    boot.report.faults.extend(parameters.unknown.iter().cloned());
+    boot.faults(faults);
+    boot.faults(parameters.unknown.clone());
     let uevents = Uevents::open()?;
     boot.step("modules", modules::load_all);
-    if parameters.root == Root::Overlay {
-        boot.step("root", |faults| root::enter(&uevents, Instant::now() + DEVICE_PATIENCE, faults));
+    // Things that have nothing to do with each other, on two processors if there are two.
+    let (assembled, file) = thread::scope(|scope| {
+        let aside = [
+            ("mounts", scope.spawn(|| timed(mounts::below))),
+            ("system", scope.spawn(|| timed(|faults| system(&parameters, faults)))),
+        ];
+        let assembled = (parameters.root == Root::Overlay)
+            .then(|| boot.step("disks", |_| root::assemble(&uevents, Instant::now() + DEVICE_PATIENCE)));
+        let file = boot.step("port", |_| open_port(&uevents));
+        for (name, thread) in aside {
+            match thread.join() {
+                Ok(done) => boot.note(name, done),
+                Err(_) => boot.faults(vec![format!("the step {name} panicked")]),
+            }
+        }
+        (assembled, file)
+    });
+    if let Some(Err(fault)) =
+        assembled.map(|assembled| assembled.and_then(|()| boot.step("switch", |_| root::switch())))
+    {
+        // There the agent can still be asked what is wrong.
+        boot.faults(vec![format!("{fault}; the guest stays in its initramfs")]);
     }
-    boot.step("mounts", mounts::rest);
-    boot.step("system", |faults| system(&parameters, faults));
-    let path = boot.step("port", |_| uevents.until(Instant::now() + DEVICE_PATIENCE, || port::find(PORT_NAME)));
-    let path = path.ok_or_else(|| {
-        let text = format!("no virtio-serial port named {PORT_NAME} within {DEVICE_PATIENCE:?}");
-        io::Error::new(io::ErrorKind::NotFound, text)
-    })?;
-    let file = uevents
-        .until(Instant::now() + DEVICE_PATIENCE, || std::fs::File::options().read(true).write(true).open(&path).ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("cannot open {}", path.display())))?;
+    boot.step("memory", mounts::memory);
+    let file = file?;
     let port = Port::new(file.into(), true)?;
     boot.report.ready_us = proc::uptime_us();
     let Boot { report } = boot;
     let (started, ready) = (report.started_us / 1000, report.ready_us / 1000);
-    console::log(Level::Info, &format!("serving {} (init began at {started} ms, ready at {ready} ms)", path.display()));
+    console::log(Level::Info, &format!("serving the host (init began at {started} ms, ready at {ready} ms)"));
     Ok(Booted { port, report, nonce: parameters.nonce })
+}
+
+/// Opens the channel, once the host has told the kernel its name and the kernel has made its node.
+fn open_port(uevents: &Uevents) -> io::Result<File> {
+    let look = || File::options().read(true).write(true).open(port::find(PORT_NAME)?).ok();
+    uevents.until(Instant::now() + DEVICE_PATIENCE, look).ok_or_else(|| {
+        let text = format!("no virtio-serial port named {PORT_NAME} could be opened within {DEVICE_PATIENCE:?}");
+        io::Error::new(io::ErrorKind::NotFound, text)
+    })
 }
 
 /// Small things every program relies on.

@@ -16,12 +16,12 @@ pub fn first(faults: &mut Vec<String>) {
     one(faults, "devtmpfs", "/dev", MountFlags::NOSUID, "mode=0755");
 }
 
-/// Everything else programs expect to find.
-pub fn rest(faults: &mut Vec<String>) {
+/// Everything else under `/sys` and `/dev`. This comes before the root changes, and not only because it can then be
+/// done while the disks are: mounting a bpffs has the kernel ask for a module `bpf_preload` (kernel/bpf/inode.c), and in
+/// the image that would run modprobe, which under emulation takes longer than the rest of the boot.
+pub fn below(faults: &mut Vec<String>) {
     let plain = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV;
     let memory = MountFlags::NOSUID | MountFlags::NODEV;
-    one(faults, "tmpfs", "/run", memory, "mode=0755");
-    one(faults, "tmpfs", "/tmp", memory, "mode=1777");
     one(faults, "devpts", "/dev/pts", MountFlags::NOSUID | MountFlags::NOEXEC, "mode=0620,ptmxmode=0666");
     one(faults, "tmpfs", "/dev/shm", memory, "mode=1777");
     one(faults, "cgroup2", "/sys/fs/cgroup", plain, "");
@@ -33,16 +33,19 @@ pub fn rest(faults: &mut Vec<String>) {
     one(&mut absent, "configfs", "/sys/kernel/config", plain, "");
     one(&mut absent, "mqueue", "/dev/mqueue", plain, "");
     one(&mut absent, "hugetlbfs", "/dev/hugepages", memory, "");
-    for (name, target) in [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"),
-        ("stderr", "/proc/self/fd/2"),
-    ] {
-        // Bash's process substitution wants the first; one that exists is as good.
-        let _ = symlink(target, Path::new("/dev").join(name));
+    // Bash's process substitution wants the first; one that exists already is as good.
+    let links = [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")];
+    for (name, descriptor) in links {
+        let _ = symlink(format!("/proc/self/fd{descriptor}"), Path::new("/dev").join(name));
     }
-    // For `ip netns`, locks and pid files.
+}
+
+/// Folders in memory, in whatever root there is by now.
+pub fn memory(faults: &mut Vec<String>) {
+    let memory = MountFlags::NOSUID | MountFlags::NODEV;
+    one(faults, "tmpfs", "/run", memory, "mode=0755");
+    one(faults, "tmpfs", "/tmp", memory, "mode=1777");
+    // For locks and for `ip netns`.
     for folder in ["/run/lock", "/run/netns"] {
         let _ = fs::create_dir(folder);
     }

@@ -17,14 +17,8 @@ const DISKS: [&str; 2] = ["kit", "base"];
 /// Where it is put together, out of the way of the initramfs's own folders.
 const STAGE: &str = "/lab";
 
-/// Enters the image's root. On any fault the guest stays in the initramfs, where the agent can still be asked.
-pub fn enter(uevents: &Uevents, deadline: Instant, faults: &mut Vec<String>) {
-    if let Err(fault) = assemble(uevents, deadline).and_then(|()| switch()) {
-        faults.push(format!("{fault}; the guest stays in its initramfs"));
-    }
-}
-
-fn assemble(uevents: &Uevents, deadline: Instant) -> Result<(), String> {
+/// Mounts the disks and the overlay of them.
+pub fn assemble(uevents: &Uevents, deadline: Instant) -> Result<(), String> {
     for serial in DISKS {
         let found = uevents.until(deadline, || find_disk(serial));
         let disk = found.ok_or_else(|| format!("no virtio disk with the serial {serial} (disks: {})", list_disks()))?;
@@ -52,7 +46,7 @@ fn make(folder: &str) -> Result<(), String> {
 }
 
 /// Moves into the new root and frees the memory of the old one.
-fn switch() -> Result<(), String> {
+pub fn switch() -> Result<(), String> {
     let root = format!("{STAGE}/root");
     for point in ["proc", "sys", "dev"] {
         make(&format!("{root}/{point}"))?;

@@ -2,6 +2,7 @@
 //! `rdma resource show cm_id` and `rdma link` ask.
 
 use std::io;
+use std::path::Path;
 
 use super::netlink::{DUMP, Netlink, attributes, put, text, u32_at};
 
@@ -63,10 +64,11 @@ fn open() -> io::Result<Netlink> {
 
 /// All devices this network namespace sees. A kernel without RDMA has none.
 pub fn devices() -> io::Result<Vec<Device>> {
-    let mut netlink = match open() {
-        Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => return Ok(Vec::new()),
-        other => other?,
-    };
+    // Opening the socket without ib_core would have the kernel run modprobe, every time anew.
+    if !Path::new("/sys/class/infiniband").exists() {
+        return Ok(Vec::new());
+    }
+    let mut netlink = open()?;
     let mut devices = Vec::new();
     let listed = netlink.request(CMD_GET, DUMP, &[], |_, payload| {
         let mut device = Device { index: 0, name: String::new() };

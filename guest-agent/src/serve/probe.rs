@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::thread;
 
 use protocol::Probe;
@@ -43,7 +44,7 @@ fn composed(name: &str) -> Answer {
     match name {
         "rxe" => find_module("rdma_rxe"),
         "netkit" => link_kind("netkit"),
-        "devmem" | "devmem-rx" => find_symbol("net_devmem_bind_dmabuf").and_then(|_| find_file("/dev/udmabuf")),
+        "devmem" | "devmem-rx" => devmem().and_then(|_| find_file("/dev/udmabuf")),
         "udmabuf" => find_file("/dev/udmabuf"),
         "dma-heap" => find_file("/dev/dma_heap/system"),
         "tun" => find_file("/dev/net/tun"),
@@ -116,11 +117,21 @@ fn find_config(symbol: &str) -> Answer {
     }
 }
 
-/// Whether the running kernel, or a module of it that is loaded, has a function.
-pub fn find_symbol(name: &str) -> Answer {
-    let text = fs::read_to_string("/proc/kallsyms").map_err(|error| format!("/proc/kallsyms: {error}"))?;
-    let found = text.lines().any(|line| line.split_ascii_whitespace().nth(2) == Some(name));
-    if found { Ok(format!("the kernel has {name}")) } else { Err(format!("the kernel has no function {name}")) }
+/// Whether the kernel can bind dma-bufs to queues. Asking its configuration is quick; its symbol table, which takes
+/// seconds under emulation, is asked only where the configuration is not at hand, and once.
+fn devmem() -> Answer {
+    const FUNCTION: &str = "net_devmem_bind_dmabuf";
+    static SYMBOL: OnceLock<Answer> = OnceLock::new();
+    let symbol = || {
+        let text = fs::read_to_string("/proc/kallsyms").map_err(|error| format!("/proc/kallsyms: {error}"))?;
+        let found = text.lines().any(|line| line.split_ascii_whitespace().nth(2) == Some(FUNCTION));
+        if found {
+            Ok(format!("the kernel has {FUNCTION}"))
+        } else {
+            Err(format!("the kernel has no function {FUNCTION}"))
+        }
+    };
+    find_config("NET_DEVMEM").or_else(|_| SYMBOL.get_or_init(symbol).clone())
 }
 
 /// Makes an interface of the kind where nobody sees it: in a namespace that goes with its thread.
