@@ -10,6 +10,7 @@ mod fixups;
 mod linker;
 mod loader;
 mod namespaces;
+pub mod resolve;
 mod root;
 mod sandbox;
 mod tree;
