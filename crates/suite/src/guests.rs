@@ -1,8 +1,8 @@
 //! What the suite needs of a lab: guests that take requests, report their health and can be rebooted.
 //!
 //! The suite never sees QEMU, sockets or consoles. It opens a [`protocol::Request`] in a guest, reads the events of
-//! the answer, and asks how the guest is. The lab implements [`Guests`] over its machines; [`crate::local`] does so
-//! over a real agent process on this host, which is how the runner's own failure cases are tested without a boot.
+//! the answer, and asks how the guest is. The lab implements [`Guests`] over its machines;
+//! the tests of this crate do so over agent processes on the host, to try the runner's own failure cases without a boot.
 //!
 //! Errors are kept apart here, where the difference is known: a [`GuestError`] says that the *lab* did not do what
 //! was asked (an infrastructure error), while a kernel that died is told by [`Guests::health`].

@@ -3,6 +3,7 @@
 //! Every mistake in every file is found before anything runs, each with its file and line. Set-ups are known across
 //! files; a test's `cases` become tests of their own. The result is sorted by file name and keeps a file's order.
 
+mod needs;
 mod raw;
 mod step;
 mod words;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use crate::model::{Action, Block, Expected, Place, Requirement, Step, Test};
+use crate::model::{Action, Block, Expected, Place, Step, Test};
 use crate::nearest::hint;
 use crate::vars::Vars;
 use step::{Context, is_name};
@@ -196,7 +197,7 @@ impl Loader {
         let mut requires = BTreeSet::new();
         let of_setups = order.iter().flat_map(|name| &setups[name.as_str()].1.requires);
         for text in suite.requires.iter().chain(of_setups).chain(&raw.requires) {
-            let filled = vars.fill(text).and_then(|text| requirement(&text, &roles));
+            let filled = vars.fill(text).and_then(|text| needs::declared(&text, &roles));
             requires.extend(self.check(&place, filled));
         }
 
@@ -211,6 +212,8 @@ impl Loader {
         }
         let body = self.block(source, "", &raw.steps, &raw.cleanup, &mut context);
         self.labels(&blocks, &body);
+        let steps = blocks.iter().chain([&body]).flat_map(|block| block.steps.iter().chain(&block.cleanup));
+        requires.extend(steps.flat_map(needs::implied));
 
         let timeout = raw.timeout.as_ref().or(suite.timeout.as_ref()).map(|text| words::duration(text));
         let timeout = timeout.and_then(|t| self.check(&place, t)).unwrap_or(DEFAULT_TIMEOUT);
@@ -344,14 +347,5 @@ impl Loader {
                 self.problem(&step.place, format!("`as = \"{}\"` is used twice in this test", step.label));
             }
         }
-    }
-}
-
-/// `CAPABILITY`, or `ROLE/CAPABILITY` when only one guest must have it.
-fn requirement(text: &str, roles: &[String]) -> Result<Requirement, String> {
-    match text.split_once('/').filter(|(role, _)| roles.iter().any(|known| known == role)) {
-        Some((role, capability)) => Ok(Requirement { capability: capability.into(), role: Some(role.into()) }),
-        None if text.trim().is_empty() => Err("an empty capability in `requires`".into()),
-        None => Ok(Requirement { capability: text.into(), role: None }),
     }
 }

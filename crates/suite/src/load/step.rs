@@ -40,6 +40,9 @@ const CONDITIONS: &[(&str, &[&str], &[&str])] = &[
     ("succeeds", &["program"], &[]),
 ];
 
+/// Where the kit has the kernel's selftests.
+const KSELFTESTS: &str = "/usr/lib/kselftests";
+
 /// Signals by the names people use.
 const SIGNALS: [(&str, i32); 6] = [("HUP", 1), ("INT", 2), ("KILL", 9), ("USR1", 10), ("USR2", 12), ("TERM", 15)];
 
@@ -72,12 +75,13 @@ impl Context<'_> {
     }
 
     fn program(&mut self, raw: &Raw, words: &Words) -> Result<Program, String> {
+        let argv = self.words(words)?;
         let mut env = Vec::new();
         for (name, value) in raw.env.iter().flatten() {
             env.push((name.clone(), self.fill(&value.text())?));
         }
         Ok(Program {
-            argv: self.words(words)?,
+            argv,
             netns: self.fill_opt(&raw.netns)?,
             env,
             cwd: self.fill_opt(&raw.cwd)?,
@@ -147,11 +151,19 @@ impl Context<'_> {
                 let Some(words) = raw.exec.as_ref().or(raw.spawn.as_ref()).or(raw.kselftest.as_ref()) else {
                     return Err(format!("`{kind}` needs a command line"));
                 };
-                let program = self.program(raw, words)?;
+                let mut program = self.program(raw, words)?;
                 match kind {
                     "exec" => Action::Exec(program, exit),
                     "spawn" => Action::Spawn(program),
-                    _ => Action::Kselftest(program),
+                    _ => {
+                        if !program.argv[0].starts_with('/') {
+                            program.argv[0] = format!("{KSELFTESTS}/{}", program.argv[0]);
+                        }
+                        // Selftests source their helpers relative to their own folder.
+                        let folder = program.argv[0].rsplit_once('/').map(|(folder, _)| folder.to_string());
+                        program.cwd = program.cwd.or(folder);
+                        Action::Kselftest(program)
+                    }
                 }
             }
             "wait" => Action::Wait(self.condition(raw, &object(&raw.wait))?),

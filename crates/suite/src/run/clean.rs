@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{Event, Request, Snapshot};
+use protocol::{Event, FailureKind, Request, Snapshot};
 
 use super::context::{Context, Stop};
 use crate::results::Leak;
@@ -25,11 +25,20 @@ pub(super) fn snapshot(context: &mut Context, role: &str) -> Result<Snapshot, St
     })
 }
 
-/// Kills what still runs in the test's control group; says what that was.
-pub(super) fn end_scope(context: &mut Context, role: &str) -> Result<Vec<String>, Stop> {
+/// What ending a test's control group came to.
+pub(super) enum Scope {
+    /// Nothing is left; what was killed.
+    Ended(Vec<String>),
+    /// Something cannot even be killed, so it is stuck in the kernel; the agent's words.
+    Stuck(String),
+}
+
+/// Kills what still runs in the test's control group.
+pub(super) fn end_scope(context: &mut Context, role: &str) -> Result<Scope, Stop> {
     let request = Request::EndScope { scope: context.scope.clone() };
     context.pump(role, request, Some(ANSWER), |_, event| match event {
-        Event::ScopeEnded { killed } => Ok(Some(killed)),
+        Event::ScopeEnded { killed } => Ok(Some(Scope::Ended(killed))),
+        Event::Failed(failure) if failure.kind == FailureKind::TimedOut => Ok(Some(Scope::Stuck(failure.message))),
         Event::Failed(failure) => Err(Stop::Infrastructure(format!("the test's processes: {}", failure.message))),
         _ => Ok(None),
     })

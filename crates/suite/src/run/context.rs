@@ -5,6 +5,7 @@
 //! time, crashed and hung are noticed within a quarter of a second wherever the test happens to be.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use progress::Progress;
@@ -43,6 +44,22 @@ pub(crate) enum Stop {
     Infrastructure(String),
     /// Somebody wants the run to end.
     Cancelled,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::Failed(why)
+            | Stop::Skipped(why)
+            | Stop::Xfailed(why)
+            | Stop::Xpassed(why)
+            | Stop::Hung(why)
+            | Stop::Infrastructure(why) => f.write_str(why),
+            Stop::Crashed(crash) => write!(f, "guest `{}`: {}: {}", crash.guest, crash.info.kind, crash.info.title),
+            Stop::TimedOut => f.write_str("time ran out"),
+            Stop::Cancelled => f.write_str("interrupted"),
+        }
+    }
 }
 
 impl From<GuestError> for Stop {

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::clean;
 use super::context::{Context, Stop};
 use super::steps::pull;
 use crate::results::{Hang, HangKind};
@@ -52,12 +53,13 @@ struct Process {
     ticks: u64,
 }
 
+/// The processes of the test's control group.
 fn processes(context: &mut Context, role: &str) -> Result<Vec<Process>, Stop> {
-    let path = format!("/sys/fs/cgroup/lab/{}/cgroup.procs", context.scope);
-    let pids = String::from_utf8_lossy(&pull(context, role, &path, None)?).into_owned();
+    let group = format!("/lab/{}", context.scope);
+    let state = clean::snapshot(context, role)?;
     let mut list = Vec::new();
-    for pid in pids.lines() {
-        match pull(context, role, &format!("/proc/{pid}/stat"), None) {
+    for process in state.processes.iter().filter(|process| process.cgroup.ends_with(&group)) {
+        match pull(context, role, &format!("/proc/{}/stat", process.pid), None) {
             Ok(stat) => list.extend(parse_stat(&String::from_utf8_lossy(&stat))),
             // It may have ended since.
             Err(Stop::Failed(_)) => {}

@@ -7,12 +7,12 @@ use protocol::Snapshot;
 
 use super::artifacts;
 use super::binding::{self, Binding};
-use super::clean;
+use super::clean::{self, Scope};
 use super::context::{Context, Stop};
 use super::{Runner, hang, now_ms, steps};
 use crate::guests::Health;
 use crate::model::{Action, Block, Expected, Test};
-use crate::results::{Crash, GuestUse, HangKind, Record, Status};
+use crate::results::{Crash, GuestUse, HangKind, Leak, Record, Status};
 
 /// Time for all cleanup steps of a test, before the time scale.
 const CLEANUP: Duration = Duration::from_secs(30);
@@ -102,6 +102,7 @@ impl Runner<'_> {
             Ok(before) => (run_steps(&mut context, test), before),
             Err(stop) => (Ending::early(stop), BTreeMap::new()),
         };
+        let prepared = !before.is_empty();
         let ending = self.after(&mut context, test, ending, &before, record);
         conclude(test, &ending, record);
         record.metrics = std::mem::take(&mut context.metrics);
@@ -114,7 +115,7 @@ impl Runner<'_> {
             Ok(artifacts) => record.artifacts = artifacts,
             Err(why) => record.notes.push(format!("artefacts could not be kept: {why}")),
         }
-        self.reboot_dirty(&ending, &guests, record);
+        self.reboot_dirty(&ending, &guests, prepared, record);
     }
 
     /// Capabilities, then the state to compare with later.
@@ -164,18 +165,30 @@ impl Runner<'_> {
             context.drop_programs(role);
             let guest = context.guest(role)?;
             // What was spawned died with its stream; whatever is left escaped the test.
-            for process in clean::end_scope(context, role)? {
-                record.notes.push(format!("guest `{guest}`: killed a process the test left running: {process}"));
-            }
+            let stuck = match clean::end_scope(context, role)? {
+                Scope::Ended(killed) => {
+                    let note = |process| format!("guest `{guest}`: killed a process the test left running: {process}");
+                    record.notes.extend(killed.into_iter().map(note));
+                    None
+                }
+                Scope::Stuck(what) => Some(Leak { guest: guest.clone(), kind: "process".into(), what }),
+            };
             let (mut leaks, state) = clean::leaks(context, role, &before[role], &test.leaves)?;
+            leaks.extend(stuck);
             if leaks.is_empty() {
                 self.states.insert(guest, state);
             }
             record.leaks.append(&mut leaks);
             Ok(())
         });
-        if let Err(stop) = housekeeping {
-            ending = Ending::early(stop);
+        match (housekeeping, &ending.outcome) {
+            (Ok(()), _) => {}
+            // What the test itself came to weighs more than trouble in tidying up after it, unless all was well.
+            (Err(stop), Ok(()) | Err(Stop::Skipped(_) | Stop::Xfailed(_) | Stop::Xpassed(_))) => {
+                ending = Ending::early(stop);
+            }
+            (Err(stop @ (Stop::Crashed(_) | Stop::Cancelled)), _) => ending = Ending::early(stop),
+            (Err(stop), _) => record.notes.push(format!("tidying up: {stop}")),
         }
         for guest in context.roles.values() {
             if let Health::Crashed(info) = self.guests.health(guest) {
@@ -185,26 +198,24 @@ impl Runner<'_> {
         ending
     }
 
-    /// Reboots what a test has left unusable or unclean.
-    fn reboot_dirty(&mut self, ending: &Ending, guests: &BTreeSet<String>, record: &mut Record) {
+    /// Reboots every guest that was used and is not known to be clean.
+    fn reboot_dirty(&mut self, ending: &Ending, guests: &BTreeSet<String>, prepared: bool, record: &mut Record) {
         for guest in guests {
             let leaked = record.leaks.iter().filter(|leak| leak.guest == *guest).count();
-            let reason = match (&ending.outcome, self.guests.health(guest)) {
-                (_, Health::Crashed(info)) => format!("it crashed: {}", info.title),
-                (_, Health::Hung { .. }) => "it no longer answers".into(),
-                (_, Health::Down { reason }) => format!("it went down: {reason}"),
-                (Err(Stop::Cancelled), _) => continue,
-                // Its programs were killed and nothing is left of them.
-                (Err(Stop::TimedOut), _) if self.states.contains_key(guest) => continue,
-                (Err(Stop::TimedOut | Stop::Hung(_)), _) => "a test hung in it".into(),
-                (Err(Stop::Infrastructure(_)), _) => "the lab lost hold of it".into(),
-                _ if leaked > 0 => format!("{} left {leaked} traces", record.test),
-                _ => continue,
+            let reason = match (self.guests.health(guest), &ending.outcome) {
+                (Health::Crashed(info), _) => format!("it crashed: {}", info.title),
+                (Health::Hung { .. }, _) => "it no longer answers".into(),
+                (Health::Down { reason }, _) => format!("it went down: {reason}"),
+                (Health::Alive { .. }, Err(Stop::Cancelled)) => continue,
+                (Health::Alive { .. }, _) if !prepared || self.states.contains_key(guest) => continue,
+                (Health::Alive { .. }, _) if leaked > 0 => format!("{} left something behind", record.test),
+                (Health::Alive { .. }, Err(Stop::TimedOut | Stop::Hung(_))) => format!("{} hung", record.test),
+                (Health::Alive { .. }, _) => "its state is not known".into(),
             };
+            record.rebooted.push(format!("{guest}: {reason}"));
             if let Err(why) = self.reboot(guest, &reason) {
                 record.notes.push(why);
             }
-            record.rebooted.push(format!("{guest}: {reason}"));
         }
     }
 
@@ -313,13 +324,11 @@ fn conclude(test: &Test, ending: &Ending, record: &mut Record) {
         Err(Stop::Skipped(why)) => (Status::Skip, why.clone()),
         Err(Stop::Xfailed(why)) => (Status::Xfail, at(why)),
         Err(Stop::Xpassed(why)) => (Status::Xpass, at(why)),
-        Err(Stop::Crashed(crash)) => {
-            (Status::Crash, at(&format!("guest `{}`: {}: {}", crash.guest, crash.info.kind, crash.info.title)))
-        }
+        Err(stop @ Stop::Crashed(_)) => (Status::Crash, at(&stop.to_string())),
         Err(Stop::TimedOut) => (Status::Timeout, at(&time_ran_out(record))),
         Err(Stop::Hung(why)) => (Status::Timeout, at(why)),
         Err(Stop::Infrastructure(why)) => (Status::Error, at(why)),
-        Err(Stop::Cancelled) => (Status::DidNotFinish, "interrupted".into()),
+        Err(stop @ Stop::Cancelled) => (Status::DidNotFinish, stop.to_string()),
     };
     if let Err(Stop::Crashed(crash)) = &ending.outcome {
         record.crash = Some(crash.clone());

@@ -43,7 +43,7 @@ impl Context<'_> {
         self.outputs.insert(label.into(), Output::default());
         self.current = Some(label.into());
         let guest = self.guest(role)?;
-        self.pump_stream(stream.as_mut(), limit, |context, event| {
+        let ended = self.pump_stream(stream.as_mut(), limit, |context, event| {
             let output = context.outputs.entry(label.into()).or_default();
             match event {
                 Event::Output { channel, bytes } => {
@@ -60,7 +60,12 @@ impl Context<'_> {
                 }
                 _ => Ok(None),
             }
-        })
+        });
+        if ended == Err(Stop::TimedOut) {
+            // Whoever finds out why it hangs needs it alive; it dies with the test.
+            self.running.insert(label.into(), Running { role: role.into(), stream });
+        }
+        ended
     }
 
     /// Starts a program and returns once it runs.
