@@ -58,8 +58,7 @@ impl Make<'_> {
 
     /// `make O=… <args>`.
     pub fn command(&self, args: &[&str]) -> Sandbox {
-        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-        self.sandbox("make").arg(format!("O={OBJECTS}")).arg(format!("-j{jobs}")).args(args)
+        self.sandbox("make").arg(format!("O={OBJECTS}")).arg(format!("-j{}", jobs())).args(args)
     }
 
     /// Runs [`Make::command`] as the step `id`, with a log in the object directory. Returns the log's path.
@@ -89,6 +88,11 @@ impl Make<'_> {
             Err(error) => Err(error).with_context(|| format!("run make for: {title}")),
         }
     }
+}
+
+/// How many compilers run at a time.
+pub fn jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Counts objects as kbuild names them, against the number of the last whole build.

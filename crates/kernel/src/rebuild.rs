@@ -19,7 +19,7 @@ use crate::config::values;
 use crate::install::{copy, copy_tree, depmod};
 use crate::kbuild::{Affected, affected};
 use crate::lay::identity;
-use crate::make::INSTALL;
+use crate::make::{INSTALL, jobs};
 use crate::plan::{KernelPlan, Kind};
 use crate::worktree::{put, read, tree_id};
 use crate::{package, source};
@@ -134,7 +134,8 @@ fn modules(
         let log = scratch.join("modules.log");
         let mut sandbox = toolroot
             .sandbox("make")
-            .args(["-C", &kbuild, &format!("M=/build/linux/{dir}"), "modules"])
+            // Debug information is stripped below anyway; without it the compiler is twice as fast.
+            .args(["-C", &kbuild, &format!("M=/build/linux/{dir}"), &format!("-j{}", jobs()), "KCFLAGS=-g0", "modules"])
             .bind_rw(tree, "/build/linux")
             .cwd("/build/linux")
             .progress(ctx.progress);
