@@ -33,7 +33,6 @@ fn expand(
             .ok_or_else(|| format!("`{{` is never closed in `{text}`: write `{{{{` for the character itself"))?;
         let name = &tail[1..end];
         match lookup(name)? {
-            Some(value) if keep_escapes => out.push_str(&value.replace('{', "{{").replace('}', "}}")),
             Some(value) => out.push_str(&value),
             None => out.push_str(&tail[..=end]),
         }
@@ -41,6 +40,19 @@ fn expand(
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// Whether `nic.ROLE.FIELD` makes sense in a test with these roles.
+fn nic(name: &str, roles: &[String]) -> Result<(), String> {
+    let path = name.trim_start_matches("nic.");
+    let (role, field) = path.split_once('.').unwrap_or((path, ""));
+    if !roles.iter().any(|known| known == role) {
+        return Err(format!("`{{{name}}}`: no guest `{role}` in this test (it has {})", roles.join(", ")));
+    }
+    if !NIC_FIELDS.contains(&field) {
+        return Err(format!("`{{{name}}}`: a NIC has {}, not `{field}`", NIC_FIELDS.join(", ")));
+    }
+    Ok(())
 }
 
 /// The variables of one test.
@@ -72,25 +84,24 @@ impl Vars {
     pub fn fill(&mut self, text: &str) -> Result<String, String> {
         let Vars { values, roles, used, uses_nic } = self;
         expand(text, true, |name| {
-            if let Some(path) = name.strip_prefix("nic.") {
+            if name.starts_with("nic.") {
                 *uses_nic = true;
-                let (role, field) = path.split_once('.').unwrap_or((path, ""));
-                if !roles.iter().any(|known| known == role) {
-                    return Err(format!("`{{{name}}}`: no guest `{role}` in this test (it has {})", roles.join(", ")));
-                }
-                if !NIC_FIELDS.contains(&field) {
-                    return Err(format!("`{{{name}}}`: a NIC has {}, not `{field}`", NIC_FIELDS.join(", ")));
-                }
-                return Ok(None);
+                return nic(name, roles).map(|()| None);
             }
             used.insert(name.to_string());
-            match values.get(name) {
-                Some(value) => Ok(Some(value.clone())),
-                None => {
-                    let known = values.keys().map(String::as_str).collect::<Vec<_>>();
-                    Err(format!("unknown variable `{{{name}}}`{}", crate::nearest::hint(name, &known)))
+            let Some(value) = values.get(name) else {
+                let known = values.keys().map(String::as_str).collect::<Vec<_>>();
+                return Err(format!("unknown variable `{{{name}}}`{}", crate::nearest::hint(name, &known)));
+            };
+            // A value may speak of NICs, not of other variables.
+            let value = expand(value, true, |inner| {
+                if !inner.starts_with("nic.") {
+                    return Err(format!("the value of `{name}` holds `{{{inner}}}`: only `{{nic.…}}` may stand there"));
                 }
-            }
+                *uses_nic = true;
+                nic(inner, roles).map(|()| None)
+            })?;
+            Ok(Some(value))
         })
     }
 
@@ -120,18 +131,22 @@ mod tests {
     fn vars() -> Vars {
         let mut vars = Vars::new(vec!["a".into(), "b".into()]);
         vars.set("tool", "ib_send_lat".into());
-        vars.set("json", "{\"a\":1}".into());
+        vars.set("json", "{{\"a\":1}}".into());
+        vars.set("peer", "{nic.b.ipv4}".into());
+        vars.set("nested", "{tool}".into());
         vars
     }
 
     #[test]
     fn two_passes() {
         let mut vars = vars();
-        let nics = BTreeMap::from([("nic.a.ipv4".to_string(), "10.0.0.1".to_string())]);
+        let nics = [("nic.a.ipv4", "10.0.0.1"), ("nic.b.ipv4", "10.0.0.2")];
+        let nics = BTreeMap::from(nics.map(|(name, value)| (name.to_string(), value.to_string())));
         for (text, expected) in [
             ("{tool} {nic.a.ipv4}", "ib_send_lat 10.0.0.1"),
             ("awk '{{print $1}}'", "awk '{print $1}'"),
             ("echo {json}", "echo {\"a\":1}"),
+            ("{peer}", "10.0.0.2"),
             ("plain", "plain"),
         ] {
             let first = vars.fill(text).unwrap();
@@ -146,6 +161,7 @@ mod tests {
             ("{toll}", "unknown variable `{toll}` (did you mean `tool`?)"),
             ("{nic.c.ipv4}", "`{nic.c.ipv4}`: no guest `c` in this test (it has a, b)"),
             ("{nic.a.ip}", "`{nic.a.ip}`: a NIC has device, ipv4, ipv6, mac, not `ip`"),
+            ("{nested}", "the value of `nested` holds `{tool}`: only `{nic.…}` may stand there"),
             ("{tool", "`{` is never closed in `{tool`: write `{{` for the character itself"),
             ("tool}", "a lone `}` in `tool}`: write `}}` for the character itself"),
         ] {

@@ -121,8 +121,8 @@ pub(super) struct Step {
     pub stream: Option<String>,
     pub has: Option<Texts>,
     pub lacks: Option<Texts>,
-    pub at_least: Option<f64>,
-    pub at_most: Option<f64>,
+    pub at_least: Option<Limit>,
+    pub at_most: Option<Limit>,
 
     pub args: Option<BTreeMap<String, Scalar>>,
     pub refused: Option<String>,
@@ -192,4 +192,12 @@ impl Scalar {
             Scalar::Number(number) => number.to_string(),
         }
     }
+}
+
+/// A number, or a text that becomes one when its variables are filled in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Limit {
+    Number(f64),
+    Text(String),
 }

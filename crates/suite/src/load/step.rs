@@ -5,7 +5,7 @@
 
 use protocol::Condition;
 
-use super::raw::{Scalar, Step as Raw, Texts, Words};
+use super::raw::{Limit, Scalar, Step as Raw, Texts, Words};
 use super::words;
 use crate::model::{Action, Check, ExitRule, MetricCheck, Place, Program, Step, Stream};
 use crate::nearest::hint;
@@ -61,13 +61,24 @@ impl Context<'_> {
         text.as_deref().map(|t| self.fill(t)).transpose()
     }
 
+    /// In a line, a word that is one whole variable stands for the words of its value, be it none.
     fn words(&mut self, words: &Words) -> Result<Vec<String>, String> {
-        let words = match words {
-            Words::Line(line) => words::split(line)?,
+        let line = match words {
+            Words::Line(line) => line,
             Words::List(list) if list.is_empty() => return Err("the command line is empty".into()),
-            Words::List(list) => list.clone(),
+            Words::List(list) => return list.iter().map(|word| self.fill(word)).collect(),
         };
-        words.iter().map(|word| self.fill(word)).collect()
+        let mut out = Vec::new();
+        for word in words::split(line)? {
+            let filled = self.fill(&word)?;
+            let whole = word.starts_with('{') && word.ends_with('}') && word.matches('{').count() == 1;
+            match filled.trim().is_empty() {
+                true if whole => {}
+                false if whole => out.extend(words::split(&filled)?),
+                _ => out.push(filled),
+            }
+        }
+        if out.is_empty() { Err(format!("the command line is empty: {line}")) } else { Ok(out) }
     }
 
     fn texts(&mut self, texts: &Option<Texts>) -> Result<Vec<String>, String> {
@@ -95,6 +106,17 @@ impl Context<'_> {
         match text.parse() {
             Ok(port) if port > 0 => Ok(Some(port)),
             _ => Err(format!("`port = {text}` is not a port: 1 to 65535 are")),
+        }
+    }
+
+    fn limit(&mut self, limit: &Option<Limit>) -> Result<Option<f64>, String> {
+        match limit {
+            None => Ok(None),
+            Some(Limit::Number(number)) => Ok(Some(*number)),
+            Some(Limit::Text(text)) => {
+                let filled = self.fill(text)?;
+                filled.parse().map(Some).map_err(|_| format!("`{filled}` is not a number"))
+            }
         }
     }
 
@@ -200,7 +222,8 @@ impl Context<'_> {
                     return Err("`metric` needs `at-least` or `at-most`, or it checks nothing".into());
                 }
                 let metric = self.fill(&object(&raw.metric))?;
-                Action::CheckMetric(MetricCheck { metric, at_least: raw.at_least, at_most: raw.at_most })
+                let (at_least, at_most) = (self.limit(&raw.at_least)?, self.limit(&raw.at_most)?);
+                Action::CheckMetric(MetricCheck { metric, at_least, at_most })
             }
             "call" => self.call(raw, &object(&raw.call))?,
             "push" => Action::Push {
