@@ -82,6 +82,12 @@ impl std::fmt::Display for Frame {
     }
 }
 
+/// What was running when a timer interrupted it to dump the stack: the addresses after the interrupt's entry.
+pub(super) fn interrupted(found: &[Frame]) -> &[Frame] {
+    let entry = found.iter().position(|f| f.function.starts_with("asm_sysvec_"));
+    &found[entry.map_or(0, |at| at + 1)..]
+}
+
 /// The fingerprint's part that comes from frames; empty without any.
 pub(super) fn fingerprint(frames: &[Frame]) -> String {
     let mut names: Vec<&str> = Vec::new();
@@ -213,6 +219,11 @@ const EXACT: &[&str] = &[
     "do_raw_spin_lock",
     "cpu_relax",
     "csd_lock_wait",
+    "msleep",
+    "msleep_interruptible",
+    "usleep_range_state",
+    // Entry and idle.
+    "entry_SYSCALL_64_after_hwframe",
 ];
 
 /// Families of such functions.
@@ -258,6 +269,11 @@ const PREFIXES: &[&str] = &[
     "__slab_bug",
     "slab_bug",
     "object_err",
+    "check_bytes_and_report",
+    "check_object",
+    "free_to_partial_list",
+    "free_debug_processing",
+    "alloc_debug_processing",
     "bad_page",
     "__die",
     "oops_",
@@ -272,6 +288,8 @@ const PREFIXES: &[&str] = &[
     "raw_spin",
     "__raw_spin",
     "__switch_to",
+    // Padding before functions, found on stacks by chance.
+    "__pfx_",
 ];
 
 #[cfg(test)]

@@ -139,6 +139,8 @@ pub struct Crash {
     pub fatal: bool,
     /// The report's end was seen.
     pub complete: bool,
+    /// How often it came; the text is that of the first.
+    pub times: u32,
     /// Offset of the headline in the console.
     pub offset: u64,
 }

@@ -42,6 +42,8 @@ struct Report {
     headline: String,
     lines: Vec<String>,
     frames: Vec<Frame>,
+    /// Addresses found on the stack (`?`): all there is when a running task's stack is dumped from outside.
+    found: Vec<Frame>,
     /// A register dump's or a headline's own frame: where it happened.
     place: Option<Frame>,
     /// Frames or `Call Trace:` were seen.
@@ -51,6 +53,7 @@ struct Report {
     trace_over: bool,
     fatal: bool,
     complete: bool,
+    times: u32,
     offset: u64,
 }
 
@@ -102,8 +105,9 @@ impl Watcher {
         if let Some(head) = head
             && !self.absorb(text, head)
         {
+            let prelude = std::mem::take(&mut self.prelude);
             self.close();
-            self.begin(text, head, offset);
+            self.begin(prelude, text, head, offset);
             return;
         }
         let open = self.open.as_mut().map(|report| report.take(text, kernel));
@@ -137,20 +141,22 @@ impl Watcher {
         dying && !died && matches!(report.head.kind, CrashKind::Oops | CrashKind::Bug)
     }
 
-    fn begin(&mut self, text: &str, head: Headline, offset: u64) {
-        let mut lines = std::mem::take(&mut self.prelude);
+    fn begin(&mut self, prelude: Vec<String>, text: &str, head: Headline, offset: u64) {
+        let mut lines = prelude;
         lines.push(text.to_owned());
         self.open = Some(Report {
             head,
             headline: text.trim().to_owned(),
             lines,
             frames: Vec::new(),
+            found: Vec::new(),
             place: Frame::find(text),
             trace_seen: false,
             called: false,
             trace_over: false,
             fatal: head.kind == CrashKind::Panic,
             complete: head.single,
+            times: 1,
             offset,
         });
         if head.single {
@@ -165,10 +171,12 @@ impl Watcher {
         {
             report.complete = true;
             self.since = 0;
-            // The same complaint again and again says nothing new.
-            let again = report.head.single && self.closed.iter().any(|r| r.fingerprint() == report.fingerprint());
-            if self.closed.len() < REPORTS_MAX && !again {
-                self.closed.push(report);
+            // The same report again and again says nothing new.
+            let again = self.closed.iter().position(|r| !report.fatal && r.fingerprint() == report.fingerprint());
+            match again {
+                Some(first) => self.closed[first].times += 1,
+                None if self.closed.len() < REPORTS_MAX => self.closed.push(report),
+                None => {}
             }
         }
     }
@@ -238,7 +246,7 @@ impl Report {
     /// Looks for the place and the frames.
     fn read(&mut self, text: &str) {
         let line = text.trim();
-        if line.starts_with("RIP: ") && self.place.is_none() {
+        if line.starts_with("RIP: ") && self.place.is_none() && !self.called {
             self.place = Frame::find(line);
         }
         if line.starts_with("Call Trace") {
@@ -247,7 +255,8 @@ impl Report {
         }
         // Lockdep first shows where each lock of the chain was taken; the trace proper comes after.
         let early = self.head.kind == CrashKind::Lockdep && !self.called;
-        self.trace_over |= line == "</TASK>";
+        // Below an interrupt's own frames is whoever happened to be interrupted.
+        self.trace_over |= line == "</TASK>" || (line == "</IRQ>" && self.frames.iter().any(Frame::meaningful));
         if self.trace_over || early {
             return;
         }
@@ -257,7 +266,8 @@ impl Report {
                 self.frames.push(frame);
             }
             // `Allocated by task 12:` starts another trace; a blank line or a register dump ends the first.
-            None if !self.frames.is_empty() && !line.starts_with(['<', '?', '[']) => self.trace_over = true,
+            None if line.starts_with("? ") => self.found.extend(Frame::find(line)),
+            None if !self.frames.is_empty() && !line.starts_with(['<', '[']) => self.trace_over = true,
             None => {}
         }
     }
@@ -265,9 +275,10 @@ impl Report {
     /// The frames that tell this crash from others, innermost first.
     fn telling(&self) -> Vec<Frame> {
         let mut all: Vec<Frame> = self.place.iter().filter(|f| f.meaningful()).cloned().collect();
+        let trace = if self.frames.is_empty() { frame::interrupted(&self.found) } else { &self.frames };
         // Everything above the place in the trace is what reported it.
-        let below = all.first().and_then(|p| self.frames.iter().position(|f| f.function == p.function));
-        let rest = &self.frames[below.map_or(0, |at| at + 1)..];
+        let below = all.first().and_then(|p| trace.iter().position(|f| f.function == p.function));
+        let rest = &trace[below.map_or(0, |at| at + 1)..];
         all.extend(rest.iter().filter(|f| f.meaningful()).cloned());
         all
     }
@@ -278,14 +289,26 @@ impl Report {
         format!("{}:{tail}", self.head.kind)
     }
 
+    /// What the author of a `WARN()` wrote: the line between `cut here` and the headline, or the one after it
+    /// (kernel/panic.c, `__warn()` with and without its arguments).
+    fn message(&self) -> Option<&str> {
+        if self.head.kind != CrashKind::Warning {
+            return None;
+        }
+        let head = self.lines.iter().position(|l| l.trim() == self.headline)?;
+        let before = head.checked_sub(1).map(|at| self.lines[at].trim());
+        let after = self.lines.get(head + 1).map(|l| l.trim());
+        let after = after.filter(|l| !["Modules linked in:", "CPU:", "RIP:"].iter().any(|p| l.starts_with(p)));
+        before.filter(|l| headline::mark(l) != Mark::CutHere).or(after).filter(|l| !l.is_empty())
+    }
+
     fn crash(&self) -> Crash {
         let frames = self.telling();
-        let title = match frames.first() {
-            Some(frame) if !self.headline.contains(&frame.function) => {
-                format!("{} in {}", self.headline, frame.base_name())
-            }
-            _ => self.headline.clone(),
-        };
+        let place = frames.first().filter(|f| !self.headline.contains(&f.function));
+        let place = place.map(|f| format!(" in {}", f.base_name())).unwrap_or_default();
+        let said = self.message().map(|m| format!(": {m}")).unwrap_or_default();
+        let headline = self.headline.trim_end_matches(['.', ':']);
+        let title = format!("{headline}{place}{said}");
         Crash {
             kind: self.head.kind,
             title,
@@ -294,6 +317,7 @@ impl Report {
             trace: self.lines.join("\n"),
             fatal: self.fatal,
             complete: self.complete,
+            times: self.times,
             offset: self.offset,
         }
     }
