@@ -1,0 +1,181 @@
+//! Who waits for whom, and for how long.
+
+mod common;
+
+use std::io::{ErrorKind, Write};
+use std::time::{Duration, Instant};
+
+use common::{BROADCAST, Lab, Nic, PATIENCE, frame, framed, mac, number};
+
+const JUMBO: usize = 9014;
+
+/// Sends numbered jumbo frames until the switch takes no more for a while; returns how many were taken, in whole or part,
+/// and the bytes of the last that were not.
+fn fill(nic: &mut Nic, to: [u8; 6]) -> (u32, Vec<u8>) {
+    nic.stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    for n in 0.. {
+        let bytes = framed(&frame(to, nic.mac, n, JUMBO));
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match nic.stream.write(&bytes[sent..]) {
+                Ok(n) => sent += n,
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return (n, bytes[sent..].to_vec());
+                }
+                Err(e) => panic!("{e}"),
+            }
+        }
+        assert!(n < 10_000, "nobody reads, and the switch swallows it all");
+    }
+    unreachable!()
+}
+
+fn patient(c: &mut fabric::SwitchConfig) {
+    c.limits.stall_after = Duration::from_secs(600);
+}
+
+#[test]
+fn a_sender_is_held_back_and_nothing_is_lost() {
+    let lab = Lab::with(2, patient);
+    let (mut a, mut b) = (lab.plug("a"), lab.plug("b"));
+    let (whole, rest) = fill(&mut a, mac("b"));
+    let counters = lab.counters("b");
+    let limit = 1 << 20;
+    assert!((limit..limit + (256 << 10) + 9018).contains(&counters.backlog_bytes), "{counters:?}");
+    // Bounded: a queue, an input buffer and the sockets themselves.
+    assert!((whole as usize) * JUMBO < (1 << 20) + (256 << 10) * 4, "{whole} frames");
+    a.stream.set_write_timeout(None).unwrap();
+    let sender = std::thread::spawn(move || {
+        a.stream.write_all(&rest).unwrap();
+        for n in whole + 1..whole + 1000 {
+            a.send(&frame(mac("b"), a.mac, n, JUMBO));
+        }
+        a
+    });
+    for n in 0..whole + 1000 {
+        if n % 64 == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(b.expect(), n);
+    }
+    drop(sender.join().unwrap());
+    assert_eq!(lab.counters("b").drops.total(), 0);
+}
+
+#[test]
+fn a_stalled_port_holds_up_its_own_senders_for_a_while_and_others_never() {
+    let stall = Duration::from_secs(1);
+    let lab = Lab::with(4, |c| c.limits.stall_after = stall);
+    let (mut a, mut b, mut c, mut d) = (lab.plug("a"), lab.plug("b"), lab.plug("c"), lab.plug("d"));
+    for nic in [&mut a, &mut b, &mut c, &mut d] {
+        nic.announce(&lab);
+    }
+    for nic in [&mut a, &mut c, &mut d] {
+        nic.drain();
+    }
+    // Port b reads nothing from here on. The announcements fill a little of its socket, which changes nothing.
+    let start = Instant::now();
+    let (_, rest) = fill(&mut a, mac("b"));
+    // Others go on, through a's port too, while a waits.
+    for n in 0..50 {
+        let sent = Instant::now();
+        c.send_to(mac("d"), n);
+        assert_eq!(d.expect(), n);
+        d.send_to(mac("a"), n);
+        assert_eq!(a.expect(), n);
+        assert!(sent.elapsed() < stall / 2, "held up for {:?}", sent.elapsed());
+    }
+    // After the deadline a is free again, and what it sends to b is dropped.
+    let counters = lab.wait("b", |c| c.stalled);
+    assert!(start.elapsed() >= stall);
+    assert!(counters.drops.stalled > 0);
+    assert!(counters.backlog_bytes < 9018, "only the frame that was begun is kept: {counters:?}");
+    a.stream.set_write_timeout(None).unwrap();
+    a.stream.write_all(&rest).unwrap();
+    let sent = Instant::now();
+    for n in 0..1000 {
+        a.send(&frame(mac("b"), a.mac, n, JUMBO));
+    }
+    a.send_to(mac("c"), 1234);
+    assert_eq!(c.expect(), 1234);
+    assert!(sent.elapsed() < stall, "dropping takes no waiting, but this took {:?}", sent.elapsed());
+    // Once b reads, frames reach it again, and the stream is still in step.
+    while b.receive(Duration::from_millis(200)).is_some() {}
+    lab.wait("b", |c| !c.stalled);
+    a.send_to(mac("b"), 4321);
+    assert_eq!(b.expect(), 4321);
+}
+
+#[test]
+fn broadcast_never_waits() {
+    let lab = Lab::with(3, patient);
+    let (mut a, mut b, mut c) = (lab.plug("a"), lab.plug("b"), lab.plug("c"));
+    // Port b reads nothing; port c keeps pace.
+    for n in 0..1000 {
+        a.send(&frame(BROADCAST, a.mac, n, JUMBO));
+        assert_eq!(c.expect(), n);
+    }
+    let counters = lab.counters("b");
+    assert!(counters.drops.overflow > 500, "{counters:?}");
+    assert_eq!(lab.counters("c").drops.total(), 0);
+    let got = b.drain();
+    assert_eq!(got.len() as u64 + counters.drops.overflow, 1000);
+    assert_eq!(got, (0..got.len() as u32).collect::<Vec<_>>(), "the oldest are kept");
+}
+
+#[test]
+fn senders_share_a_slow_port() {
+    let lab = Lab::with(3, |c| {
+        patient(c);
+        c.limits.queue_bytes = 64 << 10;
+    });
+    let (mut a, mut b, mut c) = (lab.plug("a"), lab.plug("b"), lab.plug("c"));
+    c.announce(&lab);
+    a.drain();
+    b.drain();
+    let flood = |mut nic: Nic| {
+        std::thread::spawn(move || {
+            let bytes = framed(&frame(mac("c"), nic.mac, 0, 1514));
+            // Until the switch is gone.
+            while nic.stream.write_all(&bytes).is_ok() {}
+        })
+    };
+    let senders = [flood(a), flood(b)];
+    let mut from = [0u32; 2];
+    for _ in 0..20_000 {
+        let frame = c.receive(PATIENCE).unwrap();
+        from[usize::from(frame[11] == b'b')] += 1;
+    }
+    assert!(from.iter().all(|n| *n > 4_000), "{from:?} of 20000 frames");
+    drop(lab);
+    for sender in senders {
+        sender.join().unwrap();
+    }
+}
+
+#[test]
+fn many_frames_cross_both_ways_in_order() {
+    let lab = Lab::new(2);
+    let (a, b) = (lab.plug("a"), lab.plug("b"));
+    let count = 20_000;
+    let run = |mut nic: Nic, to: [u8; 6]| {
+        let mut out = nic.twin();
+        let sender = std::thread::spawn(move || {
+            for n in 0..count {
+                out.send(&frame(to, out.mac, n, 64 + (n as usize * 37) % 8900));
+            }
+        });
+        std::thread::spawn(move || {
+            for n in 0..count {
+                let got = nic.receive(PATIENCE).unwrap();
+                assert_eq!((number(&got), got.len()), (n, 64 + (n as usize * 37) % 8900));
+            }
+            sender.join().unwrap();
+            nic
+        })
+    };
+    let ends = [run(a, mac("b")), run(b, mac("a"))].map(|end| end.join().unwrap());
+    assert_eq!(lab.counters("a").tx_frames, u64::from(count));
+    assert_eq!(lab.counters("a").tx_bytes, lab.counters("b").rx_bytes);
+    drop(ends);
+}
