@@ -325,3 +325,19 @@ fn supervise(main: i32, forward: impl Fn(i32)) -> i32 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_survive_the_pipe() {
+        for (n, stage) in Stage::ALL.into_iter().enumerate() {
+            assert_eq!(n, stage as usize, "{stage:?} is out of order");
+            let fault = Fault { stage, index: 513, errno: libc::EPERM };
+            assert_eq!(Fault::from_bytes(fault.to_bytes()), Some(fault));
+        }
+        assert_eq!(Fault::from_bytes([b'F', 200, 0, 0, 0, 0, 0, 0]), None);
+        assert_eq!(Fault::from_bytes([0; 8]), None);
+    }
+}

@@ -49,6 +49,15 @@ pub enum LayoutError {
         /// The place.
         path: PathBuf,
     },
+    /// The place is inside another bind, and the host directory that one shows has nothing there to bind on. It is not
+    /// made: that would leave a stray directory on the host.
+    #[error("sandbox: cannot bind to {}: the host's {} is not there; make it, or bind elsewhere", inside.display(), host.display())]
+    NoMountPoint {
+        /// The place.
+        inside: PathBuf,
+        /// Where it would have to be on the host.
+        host: PathBuf,
+    },
     /// Links inside the toolroot lead in a circle.
     #[error("sandbox: too many links on the way to {} in the toolroot", path.display())]
     Loop {
@@ -109,7 +118,17 @@ impl Layout {
         layout.devices();
         // A map in path order has an outer bind before what is bound inside it.
         for (inside, place) in &places {
-            layout.bind(inside, place);
+            let outer = inside.ancestors().skip(1).find_map(|above| Some((above, places.get(above)?)));
+            match outer {
+                None => layout.bind(inside, place),
+                Some((above, outer)) => {
+                    let host = outer.host.join(inside.strip_prefix(above).unwrap_or(inside));
+                    if !host.exists() {
+                        return Err(LayoutError::NoMountPoint { inside: Path::new("/").join(inside), host });
+                    }
+                    layout.attach(inside, place);
+                }
+            }
         }
         Ok(layout)
     }
@@ -183,6 +202,11 @@ impl Layout {
         } else {
             self.ops.push(Op::File { path: c(inside) });
         }
+        self.attach(inside, place);
+    }
+
+    /// Binds where something is.
+    fn attach(&mut self, inside: &Path, place: &Place) {
         self.ops.push(Op::Bind { path: c(inside), source: self.sources.len() });
         self.sources.push(Source { path: c(&place.host), read_only: !place.writable });
     }
@@ -263,4 +287,120 @@ fn resolve(root: Option<&Path>, inside: &Path) -> Result<PathBuf, LayoutError> {
         }
     }
     if done.as_os_str().is_empty() { Err(refuse()) } else { Ok(done) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn root() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["usr/bin", "usr/lib", "usr/share/doc", "etc", "home", "dev", "proc", "tmp", "var/tmp", "var/lib/a"]
+        {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        symlink("usr/lib", dir.path().join("lib")).unwrap();
+        symlink("../lib", dir.path().join("usr/loop-a")).unwrap();
+        fs::write(dir.path().join("etc/passwd"), "").unwrap();
+        fs::write(dir.path().join("usr/bin/x"), "").unwrap();
+        fs::write(dir.path().join("usr/lib/y"), "").unwrap();
+        fs::write(dir.path().join("var/lib/a/z"), "").unwrap();
+        dir
+    }
+
+    fn bind(host: &Path, inside: &str) -> Bind {
+        Bind { host: host.to_owned(), inside: inside.into(), writable: false }
+    }
+
+    /// The steps outside /dev, in words; what the toolroot itself gives is `own`.
+    fn steps(root: &Path, binds: &[Bind]) -> Vec<String> {
+        let layout = Layout::new(Some(root), binds).unwrap();
+        let text = |c: &CString| c.to_str().unwrap().to_owned();
+        let mut all: Vec<String> = layout
+            .ops
+            .iter()
+            .map(|op| match op {
+                Op::Dir { path, .. } => format!("dir {}", text(path)),
+                Op::File { path } => format!("file {}", text(path)),
+                Op::Link { path, target } => format!("link {} {}", text(path), text(target)),
+                Op::Bind { path, source } => {
+                    let source = &layout.sources[*source];
+                    let own = Path::new(&text(&source.path)).starts_with(root.canonicalize().unwrap());
+                    assert!(!own || source.read_only);
+                    format!("bind {}{}", text(path), if own { " own" } else { "" })
+                }
+            })
+            .filter(|step| !step.contains(" dev"))
+            .collect();
+        all.dedup();
+        all
+    }
+
+    #[test]
+    fn top_level_directories_are_bound_whole() {
+        let root = root();
+        let steps = steps(root.path(), &[]);
+        let expected = [
+            "dir etc",
+            "bind etc own",
+            "dir home",
+            "link lib usr/lib",
+            "dir usr",
+            "bind usr own",
+            "dir var",
+            "dir var/lib",
+            "bind var/lib own",
+            "dir var/tmp",
+        ];
+        for step in expected {
+            assert!(steps.contains(&step.to_owned()), "{step}: {steps:?}");
+        }
+        assert!(!steps.iter().any(|s| s.starts_with("bind dev") || s.starts_with("bind proc")), "{steps:?}");
+    }
+
+    #[test]
+    fn a_place_the_toolroot_lacks_splits_what_is_above_it() {
+        let (root, host) = (root(), tempfile::tempdir().unwrap());
+        let steps = steps(root.path(), &[bind(host.path(), "/lib/modules/1")]);
+        for step in ["bind usr/bin own", "bind usr/lib/y own", "bind usr/share own", "bind usr/lib/modules/1"] {
+            assert!(steps.contains(&step.to_owned()), "{step}: {steps:?}");
+        }
+        assert!(!steps.contains(&"bind usr own".to_owned()) && !steps.contains(&"bind usr/lib own".to_owned()));
+    }
+
+    #[test]
+    fn a_place_the_toolroot_has_splits_nothing() {
+        let (root, host) = (root(), tempfile::tempdir().unwrap());
+        let steps = steps(root.path(), &[bind(host.path(), "/usr/share/doc"), bind(host.path(), "/work/deep")]);
+        let position = |step: &str| steps.iter().position(|s| s == step).unwrap_or_else(|| panic!("{step}: {steps:?}"));
+        assert!(position("bind usr own") < position("bind usr/share/doc"));
+        assert!(position("dir work") < position("bind work/deep"));
+    }
+
+    #[test]
+    fn outer_binds_come_before_inner_ones() {
+        let (root, host) = (root(), tempfile::tempdir().unwrap());
+        let binds = [bind(host.path(), "/w/a/b"), bind(host.path(), "/w"), bind(host.path(), "/w/a")];
+        let error = Layout::new(Some(root.path()), &binds).unwrap_err().to_string();
+        assert!(error.contains("/w/a") && error.contains(host.path().join("a").to_str().unwrap()), "{error}");
+        fs::create_dir_all(host.path().join("a")).unwrap();
+        fs::create_dir_all(host.path().join("b")).unwrap();
+        let steps: Vec<String> = steps(root.path(), &binds).into_iter().filter(|s| s.starts_with("bind w")).collect();
+        assert_eq!(steps, ["bind w", "bind w/a", "bind w/a/b"]);
+    }
+
+    #[test]
+    fn places_are_resolved_through_the_toolroots_links() {
+        let root = root();
+        let place = |path: &str| resolve(Some(root.path()), Path::new(path));
+        assert_eq!(place("/lib/x").unwrap(), Path::new("usr/lib/x"));
+        assert_eq!(place("/usr/loop-a/x").unwrap(), Path::new("usr/lib/x"));
+        symlink("b", root.path().join("a")).unwrap();
+        symlink("a", root.path().join("b")).unwrap();
+        assert!(matches!(place("/a/x"), Err(LayoutError::Loop { .. })));
+        for path in ["/", "", "x", "/x/../y"] {
+            assert!(matches!(place(path), Err(LayoutError::Inside { .. })), "{path}");
+        }
+    }
 }
