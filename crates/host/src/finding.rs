@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 pub enum Status {
     /// As the lab wants it.
     Ok,
-    /// The lab works, slower or with less.
+    /// Labs work, slower or without something that not every lab needs.
     Limited,
-    /// Something of the lab cannot work.
+    /// No lab can work before this is remedied.
     Missing,
 }
 
@@ -46,12 +46,12 @@ impl Finding {
         Finding { name: name.to_string(), status: Status::Ok, detail: detail.into(), remedy: None }
     }
 
-    /// It works, with less.
+    /// Labs work, with less.
     pub fn limited(name: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Finding { status: Status::Limited, remedy: Some(remedy.into()), ..Finding::ok(name, detail) }
     }
 
-    /// It does not work.
+    /// No lab works.
     pub fn missing(name: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Finding { status: Status::Missing, remedy: Some(remedy.into()), ..Finding::ok(name, detail) }
     }
