@@ -68,8 +68,14 @@ fn finish(
     plan: &KernelPlan,
     root: &Toolroot,
 ) -> Result<Laid> {
+    let mut series = plan.series.clone();
+    let mut present = Vec::new();
     let (below, stamps) = match content {
-        Content::Derived(_, overlay) => (overlay, BTreeMap::new()),
+        Content::Derived(descent, overlay) => {
+            // Its commits are what is worked on: they need not look like the saved patches any more.
+            present.extend(series.extract_if(.., |s| descent.has(&s.name)).map(|s| s.name));
+            (overlay, BTreeMap::new())
+        }
         Content::Files(files) => (BTreeMap::new(), files),
     };
     let lookup = |path: &str| match below.get(path) {
@@ -77,7 +83,8 @@ fn finish(
         Some(change) => Ok(Some(change.clone())),
         None => tree.base_file(path),
     };
-    let applied = apply(&plan.series, &lookup, &tree.dir("scratch")?, root)?;
+    let mut applied = apply(&series, &lookup, &tree.dir("scratch")?, root)?;
+    applied.present.splice(0..0, present);
     let mut overlay = below;
     overlay.extend(applied.overlay.clone());
     tree.lay(&overlay)?;
@@ -93,7 +100,8 @@ fn finish(
     }
     let source_used = match user {
         Some(user) => {
-            format!("{}{}", user.dir.display(), user.commit.as_ref().map_or(String::new(), |c| format!(" at {c}")))
+            let commit = user.commit.as_ref().map_or(String::new(), |commit| format!(" at {commit}"));
+            format!("{}{commit}", user.dir.display())
         }
         None => tree.base().to_string(),
     };

@@ -32,11 +32,20 @@ pub fn rebuild(plan: &KernelPlan, ctx: &Ctx, toolroot: &Toolroot, out: &Path) ->
     let Kind::Rebuild { release, packages, headers, source, .. } = &plan.kind else {
         bail!("kernel `{}` is not one with rebuilt modules", plan.name)
     };
-    let mut artifacts = package::unpack(plan, release, packages, ctx, toolroot, out)?;
     let scratch = tempfile::Builder::new().prefix(".rebuild-").tempdir_in(out).context("make a scratch directory")?;
     let tree = scratch.path().join("linux");
-    let fetched = ctx.fetcher.source(source)?;
-    extract(plan, &fetched, &tree, ctx)?;
+    // Unpacking is most of the work and done by one thread each: both at once.
+    let (artifacts, fetched) = std::thread::scope(|scope| {
+        let source = scope.spawn(|| -> Result<FetchedSource> {
+            let fetched = ctx.fetcher.source(source)?;
+            extract(plan, &fetched, &tree, ctx)?;
+            Ok(fetched)
+        });
+        let artifacts = package::unpack(plan, release, packages, ctx, toolroot, out);
+        let fetched = source.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (artifacts, fetched)
+    });
+    let (mut artifacts, fetched) = (artifacts?, fetched?);
     let applied = patch(plan, &tree, scratch.path(), toolroot)?;
     let affected = sort_out(plan, &applied, &tree, &out.join("config"))?;
     modules(plan, &affected, release, headers, &tree, scratch.path(), ctx, toolroot, out)?;

@@ -32,6 +32,15 @@ pub struct Descent {
     pub series: String,
     /// The commit its patches go on top of.
     pub onto: String,
+    /// Series that were committed below it.
+    pub below: Vec<String>,
+}
+
+impl Descent {
+    /// Whether the tree has this series as commits, whatever became of them there.
+    pub fn has(&self, series: &str) -> bool {
+        self.series == series || self.below.iter().any(|below| below == series)
+    }
 }
 
 /// Name of the [`Descent`] file in a git directory.

@@ -188,6 +188,7 @@ fn remember(git: &Git, tree: &WorkTree, request: &CheckoutRequest, onto: String,
         commit,
         series: request.series.clone(),
         onto,
+        below: request.onto.clone(),
     };
     let path = git.dir().join(".git").join(DESCENT);
     let mut text = serde_json::to_string_pretty(&descent).context("describe the tree")?;
