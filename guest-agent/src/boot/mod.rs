@@ -109,6 +109,7 @@ pub fn boot() -> io::Result<Booted> {
         boot.faults(vec![format!("{fault}; the guest stays in its initramfs")]);
     }
     boot.step("memory", mounts::memory);
+    boot.step("nodes", mounts::static_nodes);
     let file = file?;
     let port = Port::new(file.into(), true)?;
     boot.report.ready_us = proc::uptime_us();

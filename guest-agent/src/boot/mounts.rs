@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
@@ -51,6 +52,36 @@ pub fn memory(faults: &mut Vec<String>) {
     }
 }
 
+/// Makes the device nodes of modules that are loaded when somebody opens them, for instance `/dev/net/tun`; depmod lists
+/// them in `modules.devname` (devtmpfs knows only what is loaded).
+pub fn static_nodes(faults: &mut Vec<String>) {
+    let list = format!("/lib/modules/{}/modules.devname", rustix::system::uname().release().to_string_lossy());
+    for (name, kind, device) in fs::read_to_string(list).unwrap_or_default().lines().filter_map(static_node) {
+        let path = Path::new("/dev").join(name);
+        let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+        let made = made.and_then(|()| Ok(mknodat(CWD, &path, kind, Mode::from_raw_mode(0o600), device)?));
+        if let Err(error) = made.or_else(|error| if path.exists() { Ok(()) } else { Err(error) }) {
+            faults.push(format!("making {}: {error}", path.display()));
+        }
+    }
+}
+
+/// A line such as `tun net/tun c10:200`.
+fn static_node(line: &str) -> Option<(&str, FileType, u64)> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (name, device) = (fields.next()?, fields.next()?);
+    let kind = match device.chars().next()? {
+        'c' => FileType::CharacterDevice,
+        'b' => FileType::BlockDevice,
+        _ => return None,
+    };
+    let (major, minor) = device[1..].split_once(':')?;
+    // A name that leads out of /dev is not for us to follow.
+    let inside = !name.starts_with('/') && !name.split('/').any(|part| part == "..");
+    inside.then_some(())?;
+    Some((name, kind, makedev(major.parse().ok()?, minor.parse().ok()?)))
+}
+
 /// Mounts a file system that lives in the kernel, making the folder if it can be made.
 fn one(faults: &mut Vec<String>, kind: &str, path: &str, flags: MountFlags, data: &str) {
     if !Path::new(path).exists() {
@@ -64,5 +95,19 @@ fn one(faults: &mut Vec<String>, kind: &str, path: &str, flags: MountFlags, data
         // Busy means that it is mounted there already.
         Ok(()) | Err(Errno::BUSY) => {}
         Err(error) => faults.push(format!("mounting {kind} on {path}: {}", io::Error::from(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_come_from_depmod_s_list() {
+        assert_eq!(static_node("tun net/tun c10:200"), Some(("net/tun", FileType::CharacterDevice, makedev(10, 200))));
+        assert_eq!(static_node("loop loop-control b7:0"), Some(("loop-control", FileType::BlockDevice, makedev(7, 0))));
+        for line in ["# Device nodes to trigger on-demand module loading.", "", "x ../y c1:1", "x y p1:1", "x y c1"] {
+            assert_eq!(static_node(line), None, "{line}");
+        }
     }
 }

@@ -156,7 +156,10 @@ fn write(mux: &Mux, port: &Port) {
         frame.encode(&mut buffer);
         if let Err(error) = port.writer().write_all(&buffer) {
             // Reading will fail too, and end it all.
-            return console::log(Level::Error, &format!("writing to the channel failed: {error}"));
+            if !power::under_way() {
+                console::log(Level::Error, &format!("writing to the channel failed: {error}"));
+            }
+            return;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Orderly end of the guest.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::mux::MuxStream;
@@ -17,6 +18,13 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// How long programs may take to end after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(1);
 
+static UNDER_WAY: AtomicBool = AtomicBool::new(false);
+
+/// Whether the guest is about to end: its devices then go, and that is no error.
+pub fn under_way() -> bool {
+    UNDER_WAY.load(Ordering::Relaxed)
+}
+
 /// Serves `PowerOff`.
 pub fn off(stream: &MuxStream, again: bool) -> Result<(), Failure> {
     if std::process::id() != 1 {
@@ -25,6 +33,7 @@ pub fn off(stream: &MuxStream, again: bool) -> Result<(), Failure> {
     let _ = send(stream, &Event::Done);
     let farewell = Instant::now() + FAREWELL;
     while matches!(stream.recv(farewell.saturating_duration_since(Instant::now())), Ok(Some(_))) {}
+    UNDER_WAY.store(true, Ordering::Relaxed);
     end_programs();
     unmount_all();
     rustix::fs::sync();

@@ -35,11 +35,17 @@ struct Inner {
     nonce: u32,
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.mux.close(ChannelError::Closed { reason: "the session was dropped".into() });
+impl Inner {
+    fn close(&self, reason: &str) {
+        self.mux.close(ChannelError::Closed { reason: reason.into() });
         // Fails only when the other end closed first.
         let _ = self.socket.shutdown(Shutdown::Both);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close("the session was dropped");
     }
 }
 
@@ -107,6 +113,12 @@ impl Session {
     /// Waits until the session is over; false when the time is up first.
     pub fn wait_closed(&self, timeout: Duration) -> bool {
         self.inner.mux.wait_closed(timeout)
+    }
+
+    /// Ends the session for all its handles and streams, for the reason given: the guest is being killed, say. The agent
+    /// kills what runs for it.
+    pub fn close(&self, reason: &str) {
+        self.inner.close(reason);
     }
 
     /// The session's nonce.
