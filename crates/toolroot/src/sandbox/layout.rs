@@ -372,10 +372,10 @@ mod tests {
     #[test]
     fn a_place_the_toolroot_has_splits_nothing() {
         let (root, host) = (root(), tempfile::tempdir().unwrap());
-        let steps = steps(root.path(), &[bind(host.path(), "/usr/share/doc"), bind(host.path(), "/work/deep")]);
+        let steps = steps(root.path(), &[bind(host.path(), "/usr/share/doc"), bind(host.path(), "/data/deep")]);
         let position = |step: &str| steps.iter().position(|s| s == step).unwrap_or_else(|| panic!("{step}: {steps:?}"));
         assert!(position("bind usr own") < position("bind usr/share/doc"));
-        assert!(position("dir work") < position("bind work/deep"));
+        assert!(position("dir data") < position("bind data/deep"));
     }
 
     #[test]
