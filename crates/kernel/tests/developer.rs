@@ -4,131 +4,52 @@
 //! Needs the lock's root `build`, which is fetched if the user's cache lacks it, so these are ignored unless asked for:
 //! `cargo test -p kernel -- --ignored`.
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use artifacts::{Alternative, AlternativeKind, Cache, Fetcher, Kind, Lock, Mirrors, Source, sha256_bytes};
+use common::{Lab, build_root, patch};
 use kernel::dev::{CheckOptions, CheckoutRequest, check, checkout, save};
-use kernel::{Content, Ctx, UserTree};
-use progress::Progress;
-use toolroot::{FixUps, Toolroot};
+use kernel::{Content, UserTree};
 
 const MAKEFILE: &str = "VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\nEXTRAVERSION =\n";
 const DRIVER: &str = "int send(void)\n{\n\tint err = 0;\n\n\treturn err;\n}\n";
 
-/// A project with one series, a lock with one source, and a cache that has that source already.
-struct Lab {
-    top: tempfile::TempDir,
-    lock: Lock,
-    cache: Cache,
+const DIFF: &str = "diff --git a/drivers/x/x.c b/drivers/x/x.c\nindex 111111111111..222222222222 100644\n--- \
+                    a/drivers/x/x.c\n+++ b/drivers/x/x.c\n@@ -2,5 +2,5 @@ int send(void)\n {\n \tint err = 0;\n \n\
+                    -\treturn err;\n+\treturn -EIO;\n }\n";
+const SIGN: &str = "{ file = \"drivers/x/x.c\", contains = \"return -EIO\" }";
+const PATCH: &str = "0001-x-Say-which-error.patch";
+
+/// A source with one driver, and a series `x` for it.
+fn lab() -> Lab {
+    let lab = Lab::new(&[
+        ("Makefile", MAKEFILE),
+        ("drivers/x/x.c", DRIVER),
+        (".gitignore", "*.o\n"),
+        ("tools/testing/selftests/x/kept.o", "ignored by git, yet part of the source\n"),
+    ]);
+    lab.series("x", PATCH, &patch("x: Say which error", DIFF), SIGN);
+    lab
 }
 
-impl Lab {
-    fn new() -> Self {
-        let top = tempfile::tempdir().unwrap();
-        let tarball = tarball();
-        let sha256 = sha256_bytes(&tarball);
-        let cache = Cache::at(&top.path().join("cache")).unwrap();
-        fs::write(cache.root().join(Kind::Src.dir()).join(sha256.as_str()), &tarball).unwrap();
-        let alternative = Alternative {
-            name: "orig".into(),
-            kind: AlternativeKind::Tarball,
-            url: Some("http://localhost/linux-7.3.4.tar".into()),
-            path: None,
-            size: tarball.len() as u64,
-            sha256,
-            strip: 1,
-            inner: None,
-        };
-        let source = Source { name: "linux-7.3.4".into(), version: "7.3.4".into(), alternatives: vec![alternative] };
-        let text = "version = 1\n[distribution]\nsuites = [\"trixie\"]\nsnapshot = \"20260101T000000Z\"\n";
-        let path = top.path().join("lab.lock");
-        fs::write(&path, text).unwrap();
-        let mut lock = Lock::load(&path).unwrap();
-        lock.sources.push(source);
-        let lab = Lab { top, lock, cache };
-        let series = lab.series();
-        fs::create_dir_all(&series).unwrap();
-        fs::write(series.join("0001-x-Say-which-error.patch"), patch()).unwrap();
-        fs::write(
-            series.join("series.toml"),
-            "# A comment that stays.\npurpose = \"p\"\nkernels = [\"7.3\"]\n\n[[patch]]\nfile = \
-             \"0001-x-Say-which-error.patch\"\npresent = { file = \"drivers/x/x.c\", contains = \"return -EIO\" }\n",
-        )
-        .unwrap();
-        lab
-    }
+fn series(lab: &Lab) -> PathBuf {
+    lab.project().join("kernel-patches/x")
+}
 
-    fn project(&self) -> PathBuf {
-        self.top.path().join("project")
-    }
-
-    fn series(&self) -> PathBuf {
-        self.project().join("kernel-patches/x")
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&Ctx) -> T) -> T {
-        let progress = Progress::silent();
-        let fetcher = Fetcher::new(&self.cache, Mirrors::only([""; 0]), true, &progress);
-        work(&Ctx {
-            cache: &self.cache,
-            lock: &self.lock,
-            fetcher: &fetcher,
-            build_root: &build_root,
-            progress: &progress,
-        })
-    }
-
-    fn request(&self, series: &str, dir: &str) -> CheckoutRequest {
-        CheckoutRequest {
-            source: "linux-7.3.4".into(),
-            onto: Vec::new(),
-            series: series.into(),
-            dir: self.top.path().join(dir),
-        }
-    }
-
-    fn checkout(&self, series: &str, dir: &str) -> PathBuf {
-        self.with(|ctx| checkout(&self.request(series, dir), &self.project(), ctx)).unwrap().dir
+fn request(lab: &Lab, series: &str, dir: &str) -> CheckoutRequest {
+    CheckoutRequest {
+        source: "linux-7.3.4".into(),
+        onto: Vec::new(),
+        series: series.into(),
+        dir: lab.top.path().join(dir),
     }
 }
 
-/// The project's real build root.
-fn build_root() -> anyhow::Result<Toolroot> {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let lock = Lock::load(&project.join("lab.lock"))?;
-    let cache = Cache::open()?;
-    let progress = Progress::silent();
-    let fetcher = Fetcher::new(&cache, Mirrors::discover(Path::new("/"), &lock), false, &progress);
-    let fixups = FixUps::load(&project.join("images/toolroot.toml"))?;
-    Toolroot::materialize(&cache, &lock, "build", &fetcher, &fixups, &progress)
-}
-
-fn tarball() -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for (name, text) in [
-        ("linux-7.3.4/Makefile", MAKEFILE),
-        ("linux-7.3.4/drivers/x/x.c", DRIVER),
-        ("linux-7.3.4/.gitignore", "*.o\n"),
-        ("linux-7.3.4/tools/testing/selftests/x/kept.o", "ignored by git, yet part of the source\n"),
-    ] {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(text.len() as u64);
-        header.set_mode(0o644);
-        header.set_mtime(1_700_000_000);
-        header.set_cksum();
-        tar.append_data(&mut header, name, text.as_bytes()).unwrap();
-    }
-    tar.into_inner().unwrap()
-}
-
-fn patch() -> &'static str {
-    "From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001\nFrom: A Developer <dev@example.org>\nDate: \
-     Sun, 22 Nov 2026 15:30:00 +0000\nSubject: [PATCH] x: Say which error\n\nIt was never said.\n\nSigned-off-by: A \
-     Developer <dev@example.org>\n---\n drivers/x/x.c | 2 +-\n 1 file changed, 1 insertion(+), 1 deletion(-)\n\ndiff \
-     --git a/drivers/x/x.c b/drivers/x/x.c\nindex 111111111111..222222222222 100644\n--- a/drivers/x/x.c\n+++ \
-     b/drivers/x/x.c\n@@ -2,5 +2,5 @@ int send(void)\n {\n \tint err = 0;\n \n-\treturn err;\n+\treturn -EIO;\n }\n"
+fn make_tree(lab: &Lab, dir: &str) -> PathBuf {
+    lab.with(|ctx| checkout(&request(lab, "x", dir), &lab.project(), ctx)).unwrap().dir
 }
 
 fn git(dir: &Path, args: &[&str]) -> String {
@@ -143,8 +64,8 @@ fn git(dir: &Path, args: &[&str]) -> String {
 #[test]
 #[ignore = "needs the build root"]
 fn a_series_comes_back_from_its_commits_as_it_was() {
-    let lab = Lab::new();
-    let dir = lab.checkout("x", "tree");
+    let lab = lab();
+    let dir = make_tree(&lab, "tree");
     assert_eq!(git(&dir, &["log", "--format=%an %s"]), "A Developer x: Say which error\ndevmem-lab linux-7.3.4\n");
     assert_eq!(git(&dir, &["status", "--porcelain"]), "");
     assert!(dir.join("tools/testing/selftests/x/kept.o").exists());
@@ -153,7 +74,7 @@ fn a_series_comes_back_from_its_commits_as_it_was() {
     assert_eq!(first.written, ["0001-x-Say-which-error.patch"]);
     let second = save(&dir, &lab.project(), &build_root().unwrap()).unwrap();
     assert!(second.written.is_empty() && second.removed.is_empty() && second.uncommitted.is_empty(), "{second:?}");
-    let again = lab.checkout("x", "another");
+    let again = make_tree(&lab, "another");
     assert_eq!(git(&dir, &["rev-parse", "HEAD~1"]), git(&again, &["rev-parse", "HEAD~1"]), "the same base for all");
     assert!(save(&again, &lab.project(), &build_root().unwrap()).unwrap().written.is_empty());
 }
@@ -161,8 +82,8 @@ fn a_series_comes_back_from_its_commits_as_it_was() {
 #[test]
 #[ignore = "needs the build root"]
 fn new_commits_become_patches_with_a_sign_and_dropped_ones_go() {
-    let lab = Lab::new();
-    let dir = lab.checkout("x", "tree");
+    let lab = lab();
+    let dir = make_tree(&lab, "tree");
     fs::write(dir.join("drivers/x/y.c"), "int receive_every_packet(void);\n").unwrap();
     git(&dir, &["add", "drivers/x/y.c"]);
     git(&dir, &["commit", "-q", "-s", "-m", "x: Receive\n\nSomebody has to."]);
@@ -170,7 +91,7 @@ fn new_commits_become_patches_with_a_sign_and_dropped_ones_go() {
     let saved = save(&dir, &lab.project(), &build_root().unwrap()).unwrap();
     assert!(saved.written.contains(&"0002-x-Receive.patch".to_string()), "{saved:?}");
     assert_eq!(saved.uncommitted, ["drivers/x/z.c"]);
-    let text = fs::read_to_string(lab.series().join("series.toml")).unwrap();
+    let text = fs::read_to_string(series(&lab).join("series.toml")).unwrap();
     assert!(text.starts_with("# A comment that stays.\npurpose = \"p\"\n"), "{text}");
     assert!(text.contains("contains = \"return -EIO\""), "a sign that a person wrote stays: {text}");
     assert!(text.contains("contains = \"int receive_every_packet(void);\""), "{text}");
@@ -178,7 +99,7 @@ fn new_commits_become_patches_with_a_sign_and_dropped_ones_go() {
     git(&dir, &["rebase", "-q", "--onto", "HEAD~2", "HEAD~1"]);
     let saved = save(&dir, &lab.project(), &build_root().unwrap()).unwrap();
     assert_eq!(saved.removed, ["0001-x-Say-which-error.patch", "0002-x-Receive.patch"]);
-    assert!(lab.series().join("0001-x-Receive.patch").exists());
+    assert!(series(&lab).join("0001-x-Receive.patch").exists());
 
     git(&dir, &["commit", "-q", "--amend", "-m", "x: Receive\n\nUnsigned."]);
     let error = format!("{:#}", save(&dir, &lab.project(), &build_root().unwrap()).unwrap_err());
@@ -191,16 +112,16 @@ fn new_commits_become_patches_with_a_sign_and_dropped_ones_go() {
 #[test]
 #[ignore = "needs the build root"]
 fn a_checkout_is_never_overwritten() {
-    let lab = Lab::new();
-    let dir = lab.checkout("x", "tree");
+    let lab = lab();
+    let dir = make_tree(&lab, "tree");
     fs::write(dir.join("drivers/x/x.c"), "mine\n").unwrap();
-    let found = lab.with(|ctx| checkout(&lab.request("x", "tree"), &lab.project(), ctx)).unwrap();
+    let found = lab.with(|ctx| checkout(&request(&lab, "x", "tree"), &lab.project(), ctx)).unwrap();
     assert!(found.existed);
     assert_eq!(fs::read_to_string(dir.join("drivers/x/x.c")).unwrap(), "mine\n");
-    let error = lab.with(|ctx| checkout(&lab.request("other", "tree"), &lab.project(), ctx)).unwrap_err();
+    let error = lab.with(|ctx| checkout(&request(&lab, "other", "tree"), &lab.project(), ctx)).unwrap_err();
     assert!(error.to_string().contains("holds series `x`"), "{error}");
     fs::create_dir(lab.top.path().join("plain")).unwrap();
-    let error = lab.with(|ctx| checkout(&lab.request("x", "plain"), &lab.project(), ctx)).unwrap_err();
+    let error = lab.with(|ctx| checkout(&request(&lab, "x", "plain"), &lab.project(), ctx)).unwrap_err();
     assert!(error.to_string().contains("is no tree that `kernel tree` made"), "{error}");
     let names: Vec<_> = fs::read_dir(lab.top.path()).unwrap().flatten().map(|e| e.file_name()).collect();
     assert!(!names.iter().any(|name| name.to_string_lossy().contains("unfinished")), "{names:?}");
@@ -209,8 +130,8 @@ fn a_checkout_is_never_overwritten() {
 #[test]
 #[ignore = "needs the build root"]
 fn a_tree_is_built_as_it_stands() {
-    let lab = Lab::new();
-    let dir = lab.checkout("x", "tree");
+    let lab = lab();
+    let dir = make_tree(&lab, "tree");
     let scan = |dir: &Path| UserTree::scan(dir, &build_root().unwrap()).unwrap();
     let before = scan(&dir);
     assert_eq!(before.version, "7.3.4");
@@ -236,7 +157,7 @@ fn a_tree_is_built_as_it_stands() {
 #[test]
 #[ignore = "needs the build root"]
 fn checking_finds_what_is_missing() {
-    let lab = Lab::new();
+    let lab = lab();
     let options = CheckOptions { series: vec!["x".into()], build: None };
     let report = lab.with(|ctx| check(&options, &lab.project(), ctx)).unwrap();
     let said = report.to_markdown();
@@ -244,8 +165,8 @@ fn checking_finds_what_is_missing() {
     assert!(said.contains("checkpatch failed"), "this tree has no scripts/checkpatch.pl: {said}");
     assert!(said.contains("On linux-7.3.4: applies."), "{said}");
 
-    let file = lab.series().join("0001-x-Say-which-error.patch");
-    fs::write(&file, patch().replace("int err = 0;", "long err = 0;")).unwrap();
+    let file = series(&lab).join("0001-x-Say-which-error.patch");
+    fs::write(&file, patch("x: Say which error", &DIFF.replace("int err = 0;", "long err = 0;"))).unwrap();
     let said = lab.with(|ctx| check(&options, &lab.project(), ctx)).unwrap().to_markdown();
     assert!(said.contains("does not apply") && said.contains("drivers/x/x.c"), "{said}");
 }
