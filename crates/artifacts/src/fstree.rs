@@ -27,14 +27,20 @@ pub(crate) fn seal(root: &Path) -> Result<()> {
     })
     .with_context(|| format!("cannot seal {}", root.display()))?;
     let sync = || -> io::Result<()> {
-        if files.len() <= SYNC_EACH {
-            for path in files.iter().chain(dirs.iter().map(|(path, _)| path)) {
-                File::open(path)?.sync_all()?;
-            }
-            Ok(())
-        } else {
-            Ok(rustix::fs::syncfs(File::open(root)?)?)
+        if files.len() > SYNC_EACH {
+            return Ok(rustix::fs::syncfs(File::open(root)?)?);
         }
+        for path in files.iter().chain(dirs.iter().map(|(path, _)| path)) {
+            match File::open(path) {
+                Ok(file) => file.sync_all()?,
+                // A file its own owner may not read, as some packages have them.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                    return Ok(rustix::fs::syncfs(File::open(root)?)?);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     };
     sync().with_context(|| format!("cannot write {} out to the disk", root.display()))?;
     // Directories last and deepest first: a sealed one would keep an ordinary user out of nothing it still needs.
@@ -112,6 +118,8 @@ mod tests {
         fs::create_dir_all(root.join("a/b")).unwrap();
         fs::write(root.join("a/b/f"), "x").unwrap();
         fs::set_permissions(root.join("a/b/f"), Permissions::from_mode(0o4755)).unwrap();
+        fs::write(root.join("a/secret"), "x").unwrap();
+        fs::set_permissions(root.join("a/secret"), Permissions::from_mode(0o000)).unwrap();
         std::os::unix::fs::symlink("/nowhere", root.join("link")).unwrap();
         seal(&root).unwrap();
         for (path, mode) in [("", 0o555), ("a", 0o555), ("a/b", 0o555), ("a/b/f", 0o4555)] {

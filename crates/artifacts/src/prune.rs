@@ -56,9 +56,10 @@ pub struct PruneReport {
 
 struct Prune<'a> {
     cache: &'a Cache,
-    older_than: Duration,
+    /// `None` spares everything but leftovers.
+    older_than: Option<Duration>,
     dry_run: bool,
-    step: &'a Step,
+    step: Option<&'a Step>,
     report: PruneReport,
 }
 
@@ -67,19 +68,32 @@ impl Cache {
     /// left, however new. With `dry_run` nothing is removed, only reported.
     pub fn prune(&self, older_than: Duration, dry_run: bool) -> Result<PruneReport> {
         let step = self.progress.step("cache:prune", "prune the cache");
-        let mut prune = Prune { cache: self, older_than, dry_run, step: &step, report: PruneReport::default() };
-        let downloads = FileLock::try_take(&self.downloads_lock_path(), Mode::Exclusive)?;
+        let report = self.run_prune(Some(older_than), dry_run, Some(&step))?;
+        step.done();
+        Ok(report)
+    }
+
+    /// Removes only what killed builders left. Takes a few stats if there is nothing: every command may begin with it.
+    pub fn sweep(&self) -> Result<PruneReport> {
+        self.run_prune(None, false, None)
+    }
+
+    fn run_prune(&self, older_than: Option<Duration>, dry_run: bool, step: Option<&Step>) -> Result<PruneReport> {
+        let mut prune = Prune { cache: self, older_than, dry_run, step, report: PruneReport::default() };
+        let downloads = match older_than {
+            Some(_) => FileLock::try_take(&self.downloads_lock_path(), Mode::Exclusive)?,
+            None => None,
+        };
         for kind in Kind::ALL {
             let free = !kind.is_file() || downloads.is_some();
             prune.directory(kind, free)?;
         }
         prune.work()?;
-        if !dry_run {
+        if older_than.is_some() && !dry_run {
             prune.locks();
         }
         let mut report = prune.report;
         report.bytes = report.removed.iter().map(|p| p.bytes).sum();
-        step.done();
         Ok(report)
     }
 }
@@ -98,15 +112,21 @@ impl Prune<'_> {
             };
             let Some(key) = rest.get(..64).and_then(|key| key.parse::<Key>().ok()) else { continue };
             let lock = self.cache.lock_path(kind, &key);
-            let label = match what {
+            let label = || match what {
                 What::Entry(kind) if !kind.is_file() => match self.cache.recipe(kind, &key) {
                     Ok(recipe) => format!("{} {kind}/{}", recipe.step, key.short()),
                     Err(_) => format!("{kind}/{}", key.short()),
                 },
                 _ => format!("{kind}/{name}"),
             };
+            let path = entry.path();
+            if !self.due(&what, &path) {
+                continue;
+            }
+            let label = label();
             let trash = self.cache.fresh(kind, TRASH, &key);
-            self.consider(what, &label, &entry.path(), &lock, &trash, free)?;
+            let free = free || what == What::Leftover;
+            self.consider(what, &label, &path, &lock, &trash, free)?;
         }
         Ok(())
     }
@@ -128,10 +148,15 @@ impl Prune<'_> {
         Ok(())
     }
 
+    /// Whether something is old enough to go.
+    fn due(&self, what: &What, path: &Path) -> bool {
+        *what == What::Leftover
+            || self.older_than.is_some_and(|older_than| age(path).is_some_and(|age| age >= older_than))
+    }
+
     /// Removes one thing if it is old enough and its lock can be had.
     fn consider(&mut self, what: What, name: &str, path: &Path, lock: &Path, trash: &Path, free: bool) -> Result<()> {
-        let due = |age: Option<Duration>| what == What::Leftover || age.is_some_and(|age| age >= self.older_than);
-        if !due(age(path)) {
+        if !self.due(&what, path) {
             return Ok(());
         }
         let bytes = fstree::disk_usage(path).unwrap_or_default();
@@ -146,12 +171,14 @@ impl Prune<'_> {
             return Ok(());
         };
         // Somebody may have used it between the look and the lock.
-        if !due(age(path)) {
+        if !self.due(&what, path) {
             return Ok(());
         }
         if !self.dry_run {
             // Large trees take their time on some disks; one should see on what.
-            self.step.line(format!("remove {name}"));
+            if let Some(step) = self.step {
+                step.line(format!("remove {name}"));
+            }
             let remove = || {
                 if path != trash {
                     // Of an earlier prune that was killed; only work directories have names that come again.

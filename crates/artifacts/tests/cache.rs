@@ -137,7 +137,7 @@ fn processes_that_want_the_same_build_it_once() {
 
 #[test]
 fn a_builder_that_is_killed_blocks_nobody_and_its_rest_is_swept() {
-    for sweep in ["prune", "build"] {
+    for sweep in ["prune", "sweep", "build"] {
         let dir = Scratch::new();
         let at = dir.path().to_str().unwrap();
         let mut running = child::command(None, "build-and-hang", &[("dir", at)]).spawn().unwrap();
@@ -148,13 +148,15 @@ fn a_builder_that_is_killed_blocks_nobody_and_its_rest_is_swept() {
         // As long as it lives, its half-made entry is no leftover.
         let report = cache.prune(Duration::ZERO, false).unwrap();
         assert_eq!((report.removed, report.in_use), (vec![], vec![]));
+        assert_eq!(cache.sweep().unwrap().removed, []);
         assert_eq!(names(&root).len(), 1);
 
         running.kill().unwrap();
         running.wait().unwrap();
         assert_eq!(names(&root).len(), 1, "a killed process cannot clean up");
-        if sweep == "prune" {
-            let report = cache.prune(Duration::from_secs(3600), false).unwrap();
+        if sweep != "build" {
+            let hour = Duration::from_secs(3600);
+            let report = if sweep == "prune" { cache.prune(hour, false) } else { cache.sweep() }.unwrap();
             assert_eq!(report.removed.iter().map(|p| p.what.clone()).collect::<Vec<_>>(), [What::Leftover]);
             assert_eq!(names(&root), [""; 0]);
         }

@@ -434,13 +434,17 @@ fn child() {
             let server = serving(&large, &content);
             let filler = cache.root().join("filler");
             let fill = filler.clone();
+            let (sender, filled) = std::sync::mpsc::channel();
             server.always(Act::Midway(Arc::new(move || {
+                // It ends with an error, when nothing more fits.
                 let _ = fs::write(&fill, vec![0; 2 << 20]);
+                sender.send(()).unwrap();
             })));
             let text = no_room(fetch(&large, &server.url()).unwrap_err(), &large);
             assert!(text.starts_with("deb large 1.0-1: no room"), "{text}");
+            filled.recv().unwrap();
             fs::remove_file(&filler).unwrap();
-            assert!(fetch(&deb, &arguments["url"]).is_ok());
+            fetch(&deb, &arguments["url"]).unwrap();
         }
         other => panic!("no role {other}"),
     }

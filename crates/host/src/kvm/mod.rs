@@ -48,7 +48,7 @@ pub struct Kvm {
 }
 
 /// Instructions take microseconds; whoever takes this long hangs.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Tries KVM on this host.
 pub fn probe() -> Kvm {
