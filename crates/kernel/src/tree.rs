@@ -96,7 +96,11 @@ impl UserTree {
             (None, _) => Content::Files(stamps(&dir, walked(&dir)?)?),
         };
         let digest = match &content {
-            Content::Derived(descent, overlay) => tree_id(&descent.base, overlay),
+            Content::Derived(descent, overlay) => {
+                // Which series count as part of it decides what a build still applies.
+                let below = descent.below.join(" ");
+                tree_id(&format!("{} with {below} and {}", descent.base, descent.series), overlay)
+            }
             Content::Files(files) => {
                 let mut text = format!("{}\n", dir.display());
                 for (path, (size, time, mode)) in files {
