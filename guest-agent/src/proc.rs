@@ -59,9 +59,13 @@ pub fn processes() -> Vec<Stat> {
     entries
         .flatten()
         .filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit))
-        // One that ends while we look is none.
-        .filter_map(|entry| parse_stat(&fs::read_to_string(entry.path().join("stat")).ok()?))
+        .filter_map(|entry| stat(entry.file_name().to_str()?.parse().ok()?))
         .collect()
+}
+
+/// A process; `None` if it is gone.
+pub fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// Time since boot and idle time, from `/proc/uptime`: two numbers of seconds with two decimals.

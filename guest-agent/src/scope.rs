@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use protocol::{Failure, FailureKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::proc;
 use crate::serve::answer::{failed, failure};
 
 /// How long killed processes may take to go: one that is stuck in the kernel may never.
@@ -78,11 +79,9 @@ pub fn end(scope: &str) -> Result<Vec<String>, Failure> {
 
 fn list(path: &Path, into: &mut Vec<String>) -> io::Result<()> {
     for pid in fs::read_to_string(path.join("cgroup.procs"))?.split_ascii_whitespace() {
-        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command).trim_end_matches('\0').replace('\0', " ");
-        // A zombie has no command line, and nothing that could be killed.
-        if !command.is_empty() {
-            into.push(format!("{pid} {command}"));
+        // A zombie cannot be killed; one that is in the middle of exec has no command line, but a name.
+        if let Some(process) = pid.parse().ok().and_then(proc::stat).filter(|process| process.state != 'Z') {
+            into.push(format!("{pid} {}", process.command()));
         }
     }
     for entry in fs::read_dir(path)?.flatten().filter(|entry| entry.path().is_dir()) {

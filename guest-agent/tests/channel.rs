@@ -113,7 +113,7 @@ fn the_agent_ends_with_its_pipe_and_takes_its_programs_along() {
 #[test]
 fn an_agent_that_dies_is_noticed_at_once() {
     let (mut agent, session) = connect();
-    let stream = open(&session, shell("sleep 1000"));
+    let stream = open(&session, protocol::Exec::new(["sleep", "1000"]));
     let pid = started(&stream);
     agent.child.kill().expect("a kill");
     let begun = Instant::now();

@@ -25,6 +25,11 @@ pub struct Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
+        // Its pipe is closed by now; give it the time to take its programs along.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(2));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
