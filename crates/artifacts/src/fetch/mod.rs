@@ -157,12 +157,20 @@ impl Fetcher {
             let what = format!("source {}, in any of its forms", source.name);
             return Err(FetchError::Offline { missing: vec![what], bytes: first.map_or(0, |a| a.size) });
         }
+        // One step for all forms: that the first cannot be had is no failure as long as another can.
+        let step = self.progress.step(format!("fetch:{}", source.name), format!("source {}", source.name));
         let mut failures = Vec::new();
         for alternative in &source.alternatives {
-            match self.one(self.alternative_item(source, alternative)) {
-                Ok(path) => return Ok(FetchedSource { path, alternative: alternative.clone() }),
+            let item = self.alternative_item(source, alternative);
+            match self.download(&step, vec![item]) {
+                Ok(found) => {
+                    let (_, path) = found.into_iter().next().ok_or_else(|| lost(&source.name))?;
+                    step.done();
+                    return Ok(FetchedSource { path, alternative: alternative.clone() });
+                }
                 Err(FetchError::Failed { failures: more }) => {
-                    self.progress.info(format!("{}: `{}` cannot be had", source.name, alternative.name));
+                    let why = more.iter().flat_map(|f| &f.attempts).next().map(|a| format!(": {}", a.refusal));
+                    step.line(format!("`{}` cannot be had{}", alternative.name, why.unwrap_or_default()));
                     failures.extend(more);
                 }
                 Err(other) => return Err(other),
@@ -199,7 +207,7 @@ impl Fetcher {
     fn one(&self, item: Item) -> Result<PathBuf, FetchError> {
         let title = item.what.clone();
         let mut paths = self.fetch(&format!("fetch:{title}"), &title, vec![item])?;
-        paths.pop().ok_or_else(|| FetchError::Local(anyhow!("{title}: the fetch lost its result")))
+        paths.pop().ok_or_else(|| lost(&title))
     }
 
     /// Has all items in the cache, in their order.
@@ -221,9 +229,7 @@ impl Fetcher {
             paths.extend(self.download(&step, missing.into_values().collect())?);
             step.done();
         }
-        let path_of = |item: &Item| {
-            paths.get(&item.key).cloned().ok_or_else(|| FetchError::Local(anyhow!("{}: its path got lost", item.what)))
-        };
+        let path_of = |item: &Item| paths.get(&item.key).cloned().ok_or_else(|| lost(&item.what));
         items.iter().map(path_of).collect()
     }
 
@@ -279,4 +285,8 @@ impl Fetcher {
         let _ = self.hold.set(lock);
         Ok(())
     }
+}
+
+fn lost(what: &str) -> FetchError {
+    FetchError::Local(anyhow!("{what}: it was fetched, but its path got lost"))
 }
