@@ -73,6 +73,13 @@ fn the_guest_answers_a_greeting_and_a_heartbeat() {
     pair.host.ping();
     pair.settle();
     assert_eq!(pair.host.heartbeat().expect("a heartbeat").vitals.idle_ms, 4000);
+    // One that is lost does not stop the heart.
+    let first = pair.host.heartbeat().expect("a heartbeat").at;
+    pair.host.ping();
+    assert_eq!(pair.host.try_next_out().expect("a question").kind, Kind::Ping);
+    pair.host.ping();
+    pair.settle();
+    assert!(pair.host.heartbeat().expect("a heartbeat").at > first);
 }
 
 #[test]

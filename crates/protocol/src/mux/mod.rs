@@ -163,7 +163,7 @@ impl Mux {
         Ok(MuxStream::new(self.clone(), stream, epoch))
     }
 
-    /// Asks for a sign of life, unless one is still awaited.
+    /// Asks for a sign of life.
     pub fn ping(&self) {
         self.state().ping();
         self.shared.outgoing.notify_all();

@@ -12,6 +12,8 @@ use crate::{ChannelError, Hello};
 
 /// Urgent frames that may wait to be sent; a host that asks without reading gets no more answers than that.
 const MAX_URGENT: usize = 256;
+/// Unanswered questions for a sign of life that are remembered.
+const MAX_PINGS: usize = 32;
 /// Messages that may wait to be taken on a stream.
 const MAX_INBOX: usize = 4096;
 
@@ -42,7 +44,8 @@ pub(super) struct State {
     pub(super) last_heard: Instant,
     pub(super) heard: u64,
     pub(super) skipped: u64,
-    pinged: Option<(u64, Instant)>,
+    /// Questions for a sign of life that were not answered yet, oldest first.
+    pinged: VecDeque<(u64, Instant)>,
     pings: u64,
     pub(super) heartbeat: Option<Heartbeat>,
 }
@@ -63,7 +66,7 @@ impl State {
             last_heard: Instant::now(),
             heard: 0,
             skipped: 0,
-            pinged: None,
+            pinged: VecDeque::new(),
             pings: 0,
             heartbeat: None,
         }
@@ -101,11 +104,16 @@ impl State {
     }
 
     pub(super) fn ping(&mut self) {
-        if self.pinged.is_none() && self.nonce != 0 {
-            self.pings += 1;
-            self.pinged = Some((self.pings, Instant::now()));
-            self.urge(Kind::Ping, self.nonce, self.pings.to_le_bytes().to_vec());
+        if self.nonce == 0 {
+            return;
         }
+        self.pings += 1;
+        // A guest that hangs may answer much later; one answer of many may be lost on the way.
+        if self.pinged.len() == MAX_PINGS {
+            self.pinged.pop_front();
+        }
+        self.pinged.push_back((self.pings, Instant::now()));
+        self.urge(Kind::Ping, self.nonce, self.pings.to_le_bytes().to_vec());
     }
 
     pub(super) fn close(&mut self, error: ChannelError) {
@@ -165,9 +173,9 @@ impl State {
 
     fn take_pong(&mut self, payload: &[u8]) {
         let Some((number, vitals)) = payload.split_first_chunk::<8>() else { return };
-        let Some((awaited, asked)) = self.pinged else { return };
-        if u64::from_le_bytes(*number) == awaited {
-            self.pinged = None;
+        let number = u64::from_le_bytes(*number);
+        let Some(found) = self.pinged.iter().position(|(asked, _)| *asked == number) else { return };
+        if let Some((_, asked)) = self.pinged.drain(..=found).next_back() {
             let vitals = postcard::from_bytes(vitals).unwrap_or_default();
             let at = Instant::now();
             self.heartbeat = Some(Heartbeat { at, round_trip: at - asked, vitals });
