@@ -1,1 +1,25 @@
-//! (lab)
+//! A lab, whole: from `lab.toml` and `lab.lock` to running guests and tested results.
+//!
+//! [`plan`] says what is to be made, [`prepare`] makes it, [`up`] boots it under a [`supervisor`], [`client`] is how
+//! everyone talks to that, [`testing`] runs suites over it. The command line is a thin layer over this crate.
+
+pub mod client;
+pub mod control;
+pub mod copy;
+pub mod doctor;
+pub mod interact;
+pub mod journal;
+pub mod launch;
+pub mod lock;
+pub mod paths;
+pub mod plan;
+pub mod prepare;
+pub mod programs;
+pub mod supervisor;
+pub mod symbols;
+pub mod testing;
+pub mod up;
+pub mod workshop;
+
+pub use lab_config as config;
+pub use {kernel, suite};

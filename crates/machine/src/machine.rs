@@ -153,7 +153,8 @@ impl Machine {
     ) -> Result<(), LaunchError> {
         let start = console_length(&plan, &self.console)?;
         let qemu = Qemu::start(&plan, engine, progress)?;
-        *self.lock() = State { hang: self.lock().hang, ..State::new(plan, qemu, fallback, start) };
+        let mut state = self.lock();
+        *state = State { hang: state.hang, ..State::new(plan, qemu, fallback, start) };
         Ok(())
     }
 

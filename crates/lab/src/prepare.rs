@@ -1,0 +1,263 @@
+//! Makes what a plan says is missing, and turns the result into a [`Launch`].
+//!
+//! Two threads at most do the work: the base images need QEMU's package root and nothing else, so they are made while
+//! the kernel compiles. A step that is cached costs one look; its inputs are not fetched.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow};
+use image::{BuiltImage, Initramfs};
+use kernel::BuiltKernel;
+use lab_config::{Accelerator, Gdb, Lab};
+use machine::{Disk, GdbStub, LaunchPlan, Nic, NicBackend, NicModel, QemuProgram};
+use progress::Progress;
+use suite::NicInfo;
+use toolroot::Toolroot;
+
+use crate::control::FaultSpec;
+use crate::launch::{GuestLaunch, Launch, NetworkLaunch, PortLaunch};
+use crate::paths::LabPaths;
+use crate::plan::Plan;
+use crate::programs;
+use crate::workshop::Workshop;
+
+/// Everything a boot needs, in the cache. Holding it keeps prune away.
+#[derive(Debug)]
+struct Artifacts {
+    vm: Toolroot,
+    bases: BTreeMap<String, BuiltImage>,
+    kernels: BTreeMap<String, Booting>,
+}
+
+/// What one kernel boots with.
+#[derive(Debug)]
+struct Booting {
+    kernel: BuiltKernel,
+    kit: BuiltImage,
+    initramfs: Initramfs,
+}
+
+/// Makes what is missing and says what to launch.
+///
+/// # Errors
+/// With the step that failed; what was finished before it stays in the cache.
+pub fn prepare(plan: &Plan, paths: &LabPaths, progress: &Progress) -> Result<Launch> {
+    launch(plan, paths, &make(plan, progress)?)
+}
+
+/// Makes the images of a plan: what each is, and the image.
+///
+/// # Errors
+/// With the step that failed.
+pub fn images(plan: &Plan, progress: &Progress) -> Result<Vec<(String, BuiltImage)>> {
+    let made = make(plan, progress)?;
+    let bases = made.bases.into_iter().map(|(name, image)| (format!("base:{name}"), image));
+    let kits = made.kernels.into_iter().map(|(name, booting)| (format!("kit:{name}"), booting.kit));
+    Ok(bases.chain(kits).collect())
+}
+
+fn make(plan: &Plan, progress: &Progress) -> Result<Artifacts> {
+    let workshop = Workshop::open(&plan.lab, &plan.lock, &plan.cache, plan.options.offline, progress)?;
+    let vm = workshop.root("vm")?;
+    let ctx = image::Ctx { cache: &plan.cache, fetcher: workshop.fetcher(), vm: &vm, progress };
+    let (bases, kernels) = std::thread::scope(|scope| {
+        let bases = scope.spawn(|| -> Result<BTreeMap<_, _>> {
+            plan.bases.iter().map(|(name, base)| Ok((name.clone(), image::build_base(base, &ctx)?))).collect()
+        });
+        let kernels = workshop.with_kernel_ctx(|kernel_ctx| kernels(plan, &ctx, kernel_ctx));
+        (bases.join().unwrap_or_else(|_| Err(anyhow!("making the base images panicked"))), kernels)
+    });
+    // The kernel's failure first: where both failed, it is the one somebody works on.
+    let kernels = kernels?;
+    let bases = bases?;
+    Ok(Artifacts { vm, bases, kernels })
+}
+
+fn kernels(plan: &Plan, ctx: &image::Ctx<'_>, kernel_ctx: &kernel::Ctx<'_>) -> Result<BTreeMap<String, Booting>> {
+    let mut kernels = BTreeMap::new();
+    // Before the kernel: a mistake in the agent shows in seconds, a kernel takes its time.
+    if plan.to_do().any(|step| step.id == "agent") {
+        programs::agent(plan, &(kernel_ctx.build_root)()?, ctx.progress)?;
+    }
+    for (name, kernel_plan) in &plan.kernels {
+        let kernel = kernel::build(kernel_plan, kernel_ctx)?;
+        let kit = image::build_kit(&plan.kits[name], &kernel.artifacts, ctx)?;
+        let initramfs = image::build_initramfs(&plan.initramfs[name], &kernel.artifacts, ctx.cache, ctx.progress)?;
+        kernels.insert(name.clone(), Booting { kernel, kit, initramfs });
+    }
+    Ok(kernels)
+}
+
+/// Where a launch's files are: made, or not made yet and named for a preview.
+enum Resolved<'a> {
+    Made(&'a Artifacts),
+    Preview(&'a Plan),
+}
+
+impl Resolved<'_> {
+    fn qemu(&self) -> Result<QemuProgram> {
+        let vm_dir = match self {
+            Resolved::Made(artifacts) => artifacts.vm.dir().to_path_buf(),
+            Resolved::Preview(plan) => plan.content("root:vm"),
+        };
+        let share = ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"].map(|d| vm_dir.join(d)).to_vec();
+        let argv_prefix = match self {
+            Resolved::Made(artifacts) => artifacts.vm.loader_argv("qemu-system-x86_64")?,
+            // Not unpacked yet: the name stands for what it will be.
+            Resolved::Preview(plan) => match Toolroot::foreign("vm", &vm_dir, plan.lock.hash()) {
+                Ok(root) => root.loader_argv("qemu-system-x86_64")?,
+                Err(_) => vec![vm_dir.join("usr/bin/qemu-system-x86_64").into()],
+            },
+        };
+        Ok(QemuProgram { argv_prefix, share_dirs: share })
+    }
+
+    fn base(&self, image: &str) -> PathBuf {
+        match self {
+            Resolved::Made(artifacts) => artifacts.bases[image].path.clone(),
+            Resolved::Preview(plan) => plan.content(&format!("base:{image}")).join("base.erofs"),
+        }
+    }
+
+    fn kernel(&self, name: &str) -> (PathBuf, PathBuf, PathBuf) {
+        match self {
+            Resolved::Made(artifacts) => {
+                let booting = &artifacts.kernels[name];
+                (booting.kernel.artifacts.image.clone(), booting.kit.path.clone(), booting.initramfs.path.clone())
+            }
+            Resolved::Preview(plan) => (
+                plan.content(&format!("kernel:{name}")).join("bzImage"),
+                plan.content(&format!("kit:{name}")).join("kit.erofs"),
+                plan.content(&format!("initramfs:{name}")).join("initramfs.cpio"),
+            ),
+        }
+    }
+}
+
+/// The command lines that a launch would have, whether or not anything of it exists yet.
+///
+/// # Errors
+/// When the lab's folders cannot be named.
+pub fn preview(plan: &Plan, paths: &LabPaths) -> Result<Vec<LaunchPlan>> {
+    let resolved = Resolved::Preview(plan);
+    plan.lab.guests.iter().map(|guest| launch_plan(plan, guest, paths, &resolved)).collect()
+}
+
+fn launch(plan: &Plan, paths: &LabPaths, artifacts: &Artifacts) -> Result<Launch> {
+    let resolved = Resolved::Made(artifacts);
+    // Of the root with the compilers, which is there whenever something was built here.
+    let addr2line = Toolroot::foreign("build", &plan.content("root:build"), plan.lock.hash())
+        .and_then(|root| Ok(root.loader_argv("addr2line")?))
+        .unwrap_or_default();
+    let mut guests = Vec::new();
+    for guest in &plan.lab.guests {
+        let kernel = &artifacts.kernels[&guest.kernel].kernel.artifacts;
+        let launch_plan = launch_plan(plan, guest, paths, &resolved)?;
+        launch_plan.check().with_context(|| format!("guest `{}` of lab.toml cannot be launched", guest.name))?;
+        guests.push(GuestLaunch {
+            plan: launch_plan,
+            kernel: guest.kernel.clone(),
+            kernel_release: kernel.release.clone(),
+            kernel_tree: kernel.tree_id.clone(),
+            kernel_dir: kernel.dir.clone(),
+            addr2line: addr2line.clone(),
+            nics: guest.nics.iter().map(nic_info).collect(),
+            mtus: guest.nics.iter().map(|n| n.mtu).collect(),
+        });
+    }
+    Ok(Launch {
+        name: paths.name.clone(),
+        project: paths.project.clone(),
+        boot_timeout: plan.lab.machine.boot_timeout,
+        guests,
+        networks: networks(&plan.lab, paths),
+    })
+}
+
+fn launch_plan(plan: &Plan, guest: &lab_config::Guest, paths: &LabPaths, resolved: &Resolved) -> Result<LaunchPlan> {
+    let machine = &plan.lab.machine;
+    let (kernel, kit, initramfs) = resolved.kernel(&guest.kernel);
+    let mut launch =
+        LaunchPlan::new(&guest.name, resolved.qemu()?, kernel, paths.runtime.clone(), paths.logs().join(&guest.name));
+    launch.cpus = guest.cpus;
+    launch.memory_mib = guest.memory_mib;
+    launch.initrd = Some(initramfs);
+    launch.cmdline.clone_from(&guest.cmdline);
+    launch.disks = vec![
+        Disk { path: resolved.base(&guest.image), serial: "base".into() },
+        Disk { path: kit, serial: "kit".into() },
+    ];
+    for (n, nic) in guest.nics.iter().enumerate() {
+        let mtu =
+            u16::try_from(nic.mtu).with_context(|| format!("guest `{}`: MTU {} is too large", guest.name, nic.mtu))?;
+        let lab_config::NicModel::Virtio = nic.model;
+        let backend = NicBackend::Stream { socket: port_socket(paths, &guest.name, n) };
+        launch.nics.push(Nic { model: NicModel::Virtio, mac: nic.mac.0, backend, mtu });
+    }
+    launch.accelerator = match machine.accelerator {
+        Accelerator::Auto => machine::Accelerator::Auto,
+        Accelerator::Kvm => machine::Accelerator::Kvm,
+        Accelerator::Tcg => machine::Accelerator::Tcg,
+    };
+    let gdb = if plan.options.gdb && machine.gdb == Gdb::Off { Gdb::Listen } else { machine.gdb };
+    launch.gdb = (gdb != Gdb::Off).then(|| GdbStub { listen: None, hold: gdb == Gdb::Wait });
+    launch.icount = machine.icount;
+    launch.verdict_dir = Some(plan.cache.root().join("accelerators"));
+    // Any number but 0; sessions of one guest count up from it.
+    launch.nonce = 1;
+    Ok(launch)
+}
+
+fn nic_info(nic: &lab_config::Nic) -> NicInfo {
+    NicInfo {
+        network: nic.network.clone(),
+        device: nic.interface.clone(),
+        mac: nic.mac.to_string(),
+        addresses: nic.addresses.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn port_socket(paths: &LabPaths, guest: &str, n: usize) -> PathBuf {
+    paths.runtime.join(format!("{guest}.{n}.net"))
+}
+
+fn networks(lab: &Lab, paths: &LabPaths) -> Vec<NetworkLaunch> {
+    let mut networks = Vec::new();
+    for network in lab.networks.values() {
+        let mut ports = Vec::new();
+        for guest in &lab.guests {
+            for (n, nic) in guest.nics.iter().enumerate() {
+                if nic.network == network.name {
+                    let name = format!("{}.{n}", guest.name);
+                    ports.push(PortLaunch {
+                        name,
+                        guest: guest.name.clone(),
+                        socket: port_socket(paths, &guest.name, n),
+                    });
+                }
+            }
+        }
+        if ports.is_empty() {
+            continue;
+        }
+        let mut faults = Vec::new();
+        for from in &ports {
+            for to in ports.iter().filter(|to| to.name != from.name) {
+                let link = network.links.iter().find(|l| l.from == from.guest && l.to == to.guest);
+                let fault = link.map_or(&network.fault, |l| &l.fault);
+                if !fault.is_none() {
+                    faults.push((from.name.clone(), to.name.clone(), FaultSpec::from_config(fault)));
+                }
+            }
+        }
+        networks.push(NetworkLaunch {
+            name: network.name.clone(),
+            mtu: network.mtu,
+            seed: network.seed,
+            ports,
+            faults,
+        });
+    }
+    networks
+}

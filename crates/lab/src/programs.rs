@@ -1,0 +1,121 @@
+//! Programs that run in guests, built by the host's cargo and linked by the toolroot's compiler and C library.
+//!
+//! In: the sources in this checkout. Out: a folder of the cache with the binary. The host's linker and C library never
+//! touch them, so the same sources give the same guest on every host. Paths of the host are mapped away.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use artifacts::{Key, Kind, Recipe};
+use progress::Progress;
+use toolroot::Toolroot;
+
+use crate::plan::Plan;
+
+/// The one target guests have.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Name of the agent's binary in its cache entry.
+pub const AGENT: &str = "guest-agent";
+
+/// What the agent is made from: its sources, its dependencies, the compiler, and the C library it is linked with.
+///
+/// # Errors
+/// When a source file cannot be read.
+pub fn agent_recipe(project: &Path, build_root: &Key) -> Result<Recipe> {
+    Recipe::new("agent")
+        .tree("guest-agent", &project.join("guest-agent"))?
+        .tree("protocol", &project.join("crates/protocol"))?
+        .file("Cargo.lock", &project.join("Cargo.lock"))?
+        .file("Cargo.toml", &project.join("Cargo.toml"))
+        .map(|r| r.value("rustc", env!("LAB_RUSTC_VERSION")).key_of("build root", build_root))
+}
+
+/// Builds the agent, or finds it; returns the path of the binary.
+///
+/// # Errors
+/// With the compiler's last words.
+pub fn agent(plan: &Plan, build_root: &Toolroot, progress: &Progress) -> Result<PathBuf> {
+    let project = &plan.lab.root;
+    let built = plan.cache.get_or_build(Kind::Bin, &plan.find("agent")?.recipe, |dir| {
+        let step = progress.step("agent", "build the guest agent");
+        let target_dir = project.join("target/guest");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(&cargo);
+        command
+            .current_dir(project)
+            .args([
+                "build",
+                "--locked",
+                "--profile",
+                "guest",
+                "--package",
+                "guest-agent",
+                "--target",
+                TARGET,
+                "--target-dir",
+            ])
+            .arg(&target_dir)
+            .env_remove("RUSTC_WRAPPER")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        build_root.linker_shim(&target_dir)?.configure(&mut command, TARGET, true);
+        map_paths(&mut command, project);
+        let said = run(&mut command, &step)?;
+        let binary = target_dir.join(TARGET).join("guest").join(AGENT);
+        fs::copy(&binary, dir.join(AGENT))
+            .with_context(|| format!("cannot copy {}; cargo said:\n{said}", binary.display()))?;
+        step.done();
+        Ok(())
+    })?;
+    Ok(built.path.join(AGENT))
+}
+
+/// Runs cargo with its words as lines of the step; returns them.
+fn run(command: &mut Command, step: &progress::Step) -> Result<String> {
+    let mut child =
+        command.spawn().with_context(|| format!("cannot run {}", Path::new(command.get_program()).display()))?;
+    let mut said = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            step.line(line.clone());
+            said.push(line);
+        }
+    }
+    let status = child.wait()?;
+    let said = said.join("\n");
+    if !status.success() {
+        bail!("cargo could not build the guest agent ({status}):\n{said}");
+    }
+    Ok(said)
+}
+
+/// Keeps the host's paths out of the program, so that the same sources give the same bytes wherever they are.
+fn map_paths(command: &mut Command, project: &Path) {
+    const FLAGS: &str = "CARGO_ENCODED_RUSTFLAGS";
+    let mut flags = command
+        .get_envs()
+        .find(|(name, _)| *name == FLAGS)
+        .and_then(|(_, v)| v.map(OsString::from))
+        .unwrap_or_default();
+    for (from, to) in [(Some(project.to_path_buf()), "lab"), (home(), "cargo")] {
+        if let Some(from) = from {
+            flags.push("\x1f--remap-path-prefix=");
+            flags.push(from);
+            flags.push("=");
+            flags.push(to);
+        }
+    }
+    command.env(FLAGS, flags);
+}
+
+fn home() -> Option<PathBuf> {
+    std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|h| Path::new(&h).join(".cargo")))
+}
