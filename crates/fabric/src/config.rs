@@ -61,7 +61,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            queue_bytes: 1 << 20,
+            queue_bytes: 256 << 10,
             delayed_bytes: 16 << 20,
             stall_after: Duration::from_millis(500),
             ageing: Duration::from_secs(300),

@@ -201,7 +201,7 @@ fn frames_on_the_way_are_bounded_and_none_is_lost() {
     });
     for n in 0..500 {
         assert_eq!(b.expect(), n);
-        assert!(lab.counters("b").backlog_bytes < 120_000 + (1 << 20));
+        assert!(lab.counters("b").backlog_bytes < 120_000 + (512 << 10));
     }
     drop(sender.join().unwrap());
     assert_eq!(lab.counters("b").drops.total(), 0);

@@ -81,14 +81,14 @@ fn a_port_that_is_unplugged_frees_those_who_wait_for_it() {
             twin.send(&frame(mac("b"), twin.mac, n, 9014));
         }
     });
-    lab.wait("b", |c| c.backlog_bytes > 1 << 20);
+    lab.wait("b", |c| c.backlog_bytes > 256 << 10);
     drop(b);
     // What is for b from now on is for a stranger, and nobody waits for those who hear that: the sender comes to its end.
     sender.join().unwrap();
     c.discard();
     a.send_to(mac("b"), 1000);
     assert_eq!(c.expect(), 1000);
-    assert!(lab.counters("b").drops.unplugged > 100);
+    assert!(lab.counters("b").drops.unplugged > 28);
     assert_eq!(lab.counters("b").backlog_bytes, 0);
 }
 
@@ -106,7 +106,7 @@ fn a_sender_that_waits_may_go_too() {
         got += 1;
     }
     assert_eq!(got, lab.wait("a", |c| !c.connected).rx_frames);
-    assert!(got > 100);
+    assert!(got > 40);
     lab.plug("a").send_to(mac("b"), 77);
     assert_eq!(b.expect(), 77);
 }
