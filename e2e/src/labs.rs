@@ -19,9 +19,9 @@ definition = "images/lab.toml"
 memory = "768MiB"
 "#;
 
-/// As [`ONE_STOCK_GUEST`], but the kernel never finds its init: it panics.
+/// As [`ONE_STOCK_GUEST`], but the kernel never unpacks its initramfs: with no root file system it panics.
 pub fn unbootable() -> String {
-    format!("{ONE_STOCK_GUEST}cmdline = [\"rdinit=/nonexistent\", \"init=/nonexistent\"]\n")
+    format!("{ONE_STOCK_GUEST}cmdline = [\"initcall_blacklist=populate_rootfs\"]\n")
 }
 
 /// Tests that end in every way.

@@ -16,8 +16,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 /// What of this checkout a project needs besides `lab.toml` and `suites`.
-const LINKED: [&str; 9] =
-    ["Cargo.lock", "Cargo.toml", "crates", "guest-agent", "images", "kernel-patches", "lab.lock", "templates", "xtask"];
+const LINKED: [&str; 10] = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "crates",
+    "e2e",
+    "guest-agent",
+    "images",
+    "kernel-patches",
+    "lab.lock",
+    "templates",
+    "xtask",
+];
 
 /// The checkout these tests belong to.
 pub fn checkout() -> PathBuf {
