@@ -252,3 +252,131 @@ fn elf(sections: &[Section]) -> Vec<u8> {
     out.extend(table);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Interprets the program over one packet. The only map is the counters.
+    fn run(code: &[Insn], packet: &[u8], counters: &mut [u64; 2]) -> i32 {
+        let mut regs = [0i64; 11];
+        let mut pc = 0usize;
+        // Registers that point somewhere hold an offset: the packet begins at 0, as does the counters' memory.
+        loop {
+            let i = code[pc];
+            let (dst, src) = (usize::from(i.dst), usize::from(i.src));
+            let at = |base: i64| usize::try_from(base + i64::from(i.offset)).unwrap();
+            pc += 1;
+            let jump = match i.opcode {
+                LDX_U32 => {
+                    regs[dst] = if i.offset == SKB_DATA { 0 } else { packet.len() as i64 };
+                    false
+                }
+                LDX_U16 => {
+                    let from = at(regs[src]);
+                    regs[dst] = i64::from(u16::from_le_bytes([packet[from], packet[from + 1]]));
+                    false
+                }
+                LDX_U8 => {
+                    regs[dst] = i64::from(packet[at(regs[src])]);
+                    false
+                }
+                LD_IMM64 => {
+                    regs[dst] = 0;
+                    pc += 1;
+                    false
+                }
+                ATOMIC_U64 => {
+                    let cell = &mut counters[at(regs[dst]) / 8];
+                    let old = *cell;
+                    *cell += regs[src] as u64;
+                    if i.imm == ATOMIC_FETCH_ADD {
+                        regs[src] = old as i64;
+                    }
+                    false
+                }
+                MOV_REG => {
+                    regs[dst] = regs[src];
+                    false
+                }
+                MOV_IMM => {
+                    regs[dst] = i64::from(i.imm);
+                    false
+                }
+                ADD_IMM => {
+                    regs[dst] += i64::from(i.imm);
+                    false
+                }
+                MOD_IMM => {
+                    regs[dst] %= i64::from(i.imm);
+                    false
+                }
+                JA => true,
+                JEQ_IMM => regs[dst] == i64::from(i.imm),
+                JNE_IMM => regs[dst] != i64::from(i.imm),
+                JGT_REG => regs[dst] > regs[src],
+                EXIT => return regs[0] as i32,
+                other => panic!("opcode {other:#x}"),
+            };
+            if jump {
+                pc = usize::try_from(pc as i64 + i64::from(i.offset)).unwrap();
+            }
+        }
+    }
+
+    fn packet(ethertype: u16, protocol: u8, port: u16, length: usize) -> Vec<u8> {
+        let mut packet = vec![0; length.max(64)];
+        packet[12..14].copy_from_slice(&ethertype.to_be_bytes());
+        let (protocol_at, port_at) = if ethertype == 0x0800 { (23, 36) } else { (20, 56) };
+        packet[protocol_at] = protocol;
+        packet[port_at..port_at + 2].copy_from_slice(&port.to_be_bytes());
+        packet.truncate(length);
+        packet
+    }
+
+    #[test]
+    fn every_nth_roce_packet_is_dropped() {
+        let (code, mut counters) = (program(4), [0, 0]);
+        let kinds = [packet(0x0800, 17, 4791, 60), packet(0x86dd, 17, 4791, 80)];
+        let verdicts: Vec<i32> = (0..8).map(|n| run(&code, &kinds[n % 2], &mut counters)).collect();
+        assert_eq!(verdicts, [-1, -1, -1, 2, -1, -1, -1, 2]);
+        assert_eq!(counters, [8, 2]);
+    }
+
+    #[test]
+    fn other_packets_are_not_even_counted() {
+        let (code, mut counters) = (program(2), [0, 0]);
+        for other in [
+            packet(0x0806, 17, 4791, 60),
+            packet(0x0800, 6, 4791, 60),
+            packet(0x0800, 17, 53, 60),
+            packet(0x86dd, 17, 53, 80),
+            packet(0x0800, 17, 4791, 57),
+        ] {
+            assert_eq!(run(&code, &other, &mut counters), TCX_NEXT);
+        }
+        assert_eq!(counters, [0, 0]);
+    }
+
+    /// What llvm-readelf and libbpf look at.
+    #[test]
+    fn the_object_is_an_elf_for_bpf() {
+        let object = drop_every("egress", 16);
+        let half = |at: usize| u16::from_le_bytes([object[at], object[at + 1]]);
+        let word = |at: usize| u64::from_le_bytes(object[at..at + 8].try_into().unwrap());
+        assert_eq!((&object[..4], half(16), half(18)), (&b"\x7fELF"[..], 1, EM_BPF));
+        let table = word(40) as usize;
+        assert_eq!(object.len(), table + 64 * usize::from(half(60)));
+        let strings = word(table + 64 * usize::from(half(62)) + 24) as usize;
+        let name = |section: usize| {
+            let at = strings + word(table + 64 * section) as u32 as usize;
+            String::from_utf8_lossy(object[at..].split(|b| *b == 0).next().unwrap()).into_owned()
+        };
+        let names: Vec<String> = (1..7).map(name).collect();
+        assert_eq!(names, ["tcx/egress", ".reltcx/egress", ".bss", "license", ".symtab", ".strtab"]);
+        let relocation = word(table + 64 * 2 + 24) as usize;
+        assert_eq!(word(relocation) as usize, COUNTERS_LOAD * 8);
+        let code = word(table + 64 + 24) as usize;
+        assert_eq!(object[code + COUNTERS_LOAD * 8], LD_IMM64);
+    }
+}

@@ -91,7 +91,8 @@ impl Vars {
             used.insert(name.to_string());
             let Some(value) = values.get(name) else {
                 let known = values.keys().map(String::as_str).collect::<Vec<_>>();
-                return Err(format!("unknown variable `{{{name}}}`{}", crate::nearest::hint(name, &known)));
+                let hint = crate::nearest::hint(name, &known);
+                return Err(format!("unknown variable `{{{name}}}`{hint}; a literal brace is written twice"));
             };
             // A value may speak of NICs, not of other variables.
             let value = expand(value, true, |inner| {
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (text, message) in [
-            ("{toll}", "unknown variable `{toll}` (did you mean `tool`?)"),
+            ("{toll}", "unknown variable `{toll}` (did you mean `tool`?); a literal brace is written twice"),
             ("{nic.c.ipv4}", "`{nic.c.ipv4}`: no guest `c` in this test (it has a, b)"),
             ("{nic.a.ip}", "`{nic.a.ip}`: a NIC has device, ipv4, ipv6, mac, not `ip`"),
             ("{nested}", "the value of `nested` holds `{tool}`: only `{nic.…}` may stand there"),

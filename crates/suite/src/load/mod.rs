@@ -78,7 +78,7 @@ pub fn load_texts(files: &[(PathBuf, String)]) -> Result<Vec<Test>, LoadError> {
             Ok(file) => parsed.push((Source { path, text }, file)),
             Err(e) => {
                 let line = e.span().map_or(0, |span| line_of(text, span.start));
-                loader.problems.push(Problem { place: place(path, line), message: e.message().to_string() });
+                loader.problems.push(Problem { place: place(path, line), message: unknown_key(e.message()) });
             }
         }
     }
@@ -105,6 +105,20 @@ fn place(file: &Path, line: usize) -> Place {
 
 fn line_of(text: &str, offset: usize) -> usize {
     1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|&&b| b == b'\n').count()
+}
+
+/// serde's "unknown field `x`, expected one of `a`, `b`" with the nearest name picked out; other messages as they are.
+fn unknown_key(message: &str) -> String {
+    let Some((wrong, known)) = message
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.split_once("`, expected "))
+        .map(|(wrong, rest)| (wrong, rest.split('`').skip(1).step_by(2).collect::<Vec<_>>()))
+    else {
+        return message.to_string();
+    };
+    let near = hint(wrong, &known);
+    let near = if near.is_empty() { format!(" (known: {})", known.join(", ")) } else { near };
+    format!("unknown key `{wrong}`{near}")
 }
 
 /// A file and its text, to turn spans into lines.
@@ -140,7 +154,8 @@ impl Loader {
         }
     }
 
-    fn finish(self) -> Result<Vec<Test>, LoadError> {
+    fn finish(mut self) -> Result<Vec<Test>, LoadError> {
+        self.problems.sort_by(|a, b| (&a.place.file, a.place.line).cmp(&(&b.place.file, b.place.line)));
         if self.problems.is_empty() { Ok(self.tests) } else { Err(LoadError { problems: self.problems }) }
     }
 

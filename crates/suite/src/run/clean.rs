@@ -12,7 +12,7 @@ use super::context::{Context, Stop};
 use crate::results::Leak;
 
 /// How long a difference may take to vanish, before the time scale.
-const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(3);
 /// Time for one snapshot.
 const ANSWER: Duration = Duration::from_secs(20);
 

@@ -93,14 +93,15 @@ impl Output {
         self.dropped += (bytes.len() - room) as u64;
     }
 
-    /// The last lines of both outputs, errors last.
+    /// The last lines that say something: of standard error if there are any, else of standard output.
     pub fn tail(&self, lines: usize) -> Vec<String> {
-        let text = |bytes: &[u8]| {
-            let text = String::from_utf8_lossy(bytes).into_owned();
-            let all: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-            all[all.len().saturating_sub(lines)..].iter().map(|line| line.trim_end().to_string()).collect::<Vec<_>>()
+        let says = |line: &&str| line.chars().any(char::is_alphanumeric);
+        let of = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            let all: Vec<&str> = text.lines().filter(says).collect();
+            all[all.len().saturating_sub(lines)..].iter().map(|line| line.trim().to_string()).collect::<Vec<_>>()
         };
-        [text(&self.stdout), text(&self.stderr)].concat()
+        Some(of(&self.stderr)).filter(|told| !told.is_empty()).unwrap_or_else(|| of(&self.stdout))
     }
 }
 

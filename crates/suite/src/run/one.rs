@@ -248,8 +248,10 @@ impl Runner<'_> {
     }
 }
 
-/// A detail that only repeats the name adds nothing.
+/// The name and the agent's detail, which may begin with the name's own argument.
 fn with_detail(name: &str, detail: &str) -> String {
+    let argument = name.split_once(':').map_or(name, |(_, argument)| argument);
+    let detail = detail.strip_prefix(argument).map_or(detail, |rest| rest.trim_start_matches([':', ' ']));
     if detail.is_empty() { name.into() } else { format!("{name} ({detail})") }
 }
 
@@ -372,7 +374,7 @@ fn expectation(test: &Test, ending: &Ending, record: &mut Record) {
     };
     if record.status == status && right_place {
         record.status = Status::Xfail;
-        record.message = format!("{}; known on kernel `{kernel}`: {}", record.message, test.because);
+        record.message = format!("as known of kernel `{kernel}`: {} ({})", test.because, record.message);
     } else if record.status == Status::Pass {
         record.status = if test.strict { Status::Fail } else { Status::Xpass };
         record.message =
