@@ -41,11 +41,15 @@ pub fn suites(tests: &[Test], suites: &[String]) -> Result<Vec<Test>, SelectErro
     Ok(chosen)
 }
 
-/// The tests that match any of `filters`; all when there are none. A filter is a suite, a test's name or
-/// `SUITE/NAME`; `*` stands for any text. Each filter must match something.
+/// The tests that match any of `filters`; all when there are none. A filter is a suite, a test's name or `SUITE/NAME`,
+/// where `*` stands for any text; what is none of these is a part of a name. Each filter must match something.
 pub fn select(tests: &[Test], filters: &[String]) -> Result<Vec<Test>, SelectError> {
+    let mut patterns = Vec::new();
     for filter in filters {
-        if !tests.iter().any(|test| matches(test, filter)) {
+        let part = format!("*{filter}*");
+        if let Some(pattern) = [filter, &part].into_iter().find(|p| tests.iter().any(|test| matches(test, p))) {
+            patterns.push(pattern.clone());
+        } else {
             let names: Vec<String> =
                 tests.iter().flat_map(|t| [t.full_name(), t.name.clone(), t.suite.clone()]).collect();
             let known: BTreeSet<&str> = names.iter().map(String::as_str).collect();
@@ -53,7 +57,7 @@ pub fn select(tests: &[Test], filters: &[String]) -> Result<Vec<Test>, SelectErr
             return Err(SelectError::NoMatch { filter: filter.clone(), hint: nearest::hint(filter, &known) });
         }
     }
-    let wanted = |test: &&Test| filters.is_empty() || filters.iter().any(|filter| matches(test, filter));
+    let wanted = |test: &&Test| patterns.is_empty() || patterns.iter().any(|pattern| matches(test, pattern));
     Ok(tests.iter().filter(wanted).cloned().collect())
 }
 
@@ -93,6 +97,8 @@ mod tests {
             ("rping-v6", vec!["rdma/rping-v6"]),
             ("rdma/*v4", vec!["rdma/rping-v4"]),
             ("*oo*", vec!["smoke/boots"]),
+            ("ping", vec!["rdma/rping-v4", "rdma/rping-v6"]),
+            ("rdma/rping-v", vec!["rdma/rping-v4", "rdma/rping-v6"]),
         ] {
             let chosen = select(&tests(), &[filter.into()]).unwrap();
             assert_eq!(chosen.iter().map(Test::full_name).collect::<Vec<_>>(), expected, "{filter}");
