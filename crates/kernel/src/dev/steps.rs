@@ -31,7 +31,6 @@ pub fn build(
         name: format!("check-{series}"),
         origin: Origin::Source(source.name.clone()),
         series: vec![series.name.clone()],
-        selftests: Vec::new(),
         ..request.clone()
     };
     let whole = plan(&whole, project, ctx.lock)?;
