@@ -54,6 +54,8 @@ impl Exclusive {
 pub fn up(plan: &Plan, progress: &Progress) -> Result<Client> {
     let paths = LabPaths::new(&plan.lab.root, &plan.lab.name)?;
     let _exclusive = Exclusive::take(&paths, progress)?;
+    // What killed builders left would otherwise stay until somebody prunes.
+    plan.cache.sweep()?;
     let launch = prepare::prepare(plan, &paths, progress)?;
     let client = Client::new(paths.clone());
     match find(&paths)? {

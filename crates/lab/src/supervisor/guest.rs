@@ -41,7 +41,6 @@ pub(crate) enum Phase {
 }
 
 /// What is known about a guest now.
-
 pub(crate) struct State {
     pub phase: Phase,
     pub session: Option<Session>,
