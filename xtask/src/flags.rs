@@ -296,6 +296,14 @@ pub enum Cache {
 pub struct BenchArgs {
     /// Which: boot, vng, kernel, image, fabric, plan (all but `kernel` and `vng` when none is named).
     pub which: Vec<String>,
+    #[command(flatten)]
+    pub lab: LabArgs,
+    /// Repetitions instead of each benchmark's own number.
+    #[arg(long)]
+    pub rounds: Option<usize>,
+    /// Print the results as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod flags;
 mod inside;
 mod kernel;
 mod lab;
+mod measure;
 mod state;
 mod tables;
 mod terminal;
@@ -63,10 +64,7 @@ fn dispatch(command: Command, progress: &Progress) -> Result<ExitCode> {
         Command::Lock(args) => build::lock(&args, progress),
         Command::Cache(command) => build::cache(&command),
         Command::Schema { write } => build::schema(write),
-        Command::Bench(args) => {
-            let _ = args;
-            anyhow::bail!("no benchmarks yet")
-        }
+        Command::Bench(args) => measure::run(&args, progress),
         Command::Ci(args) => ci::run(&args, progress),
         Command::Supervisor { .. } => unreachable!("dispatched above"),
     }

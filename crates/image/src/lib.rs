@@ -13,7 +13,7 @@
 
 mod base;
 mod built;
-mod cpio;
+pub mod cpio;
 mod definition;
 mod erofs;
 mod fixups;
@@ -30,6 +30,7 @@ mod tree;
 pub use base::{BasePlan, base_plan, build_base};
 pub use built::{BuiltImage, Ctx};
 pub use definition::{Definition, Directory, File, Filesystem, Mode, Python};
+pub use erofs::arguments as mkfs_arguments;
 pub use initramfs::{Initramfs, InitramfsPlan, NEEDED, build_initramfs, initramfs_plan};
 pub use kit::{Extra, KitPlan, build_kit, kit_plan};
 pub use manifest::{Entry, Filter, Manifest, Origin};
