@@ -24,6 +24,9 @@ enum Middle {
     Switch(Switch, tempfile::TempDir),
 }
 
+/// Two ends and what is between them.
+type Make = fn() -> (UnixStream, UnixStream, Middle);
+
 fn socketpair() -> (UnixStream, UnixStream, Middle) {
     let (a, b) = UnixStream::pair().expect("a socketpair");
     (a, b, Middle::Nothing)
@@ -77,12 +80,7 @@ fn frame(to: [u8; 6], from: [u8; 6], len: usize) -> Vec<u8> {
 }
 
 /// Time for `count` frames of `len` bytes to arrive, and the processor time of everybody on the way.
-fn stream(
-    make: fn() -> (UnixStream, UnixStream, Middle),
-    len: usize,
-    count: usize,
-    per_write: usize,
-) -> (Duration, Duration) {
+fn stream(make: Make, len: usize, count: usize, per_write: usize) -> (Duration, Duration) {
     let (mut a, mut b, middle) = make();
     let bytes = frame(B, A, len).repeat(per_write);
     let total = bytes.len() * (count / per_write);
@@ -106,7 +104,7 @@ fn stream(
 }
 
 /// Median time of a 64-byte frame there and back.
-fn round_trip(make: fn() -> (UnixStream, UnixStream, Middle), count: usize) -> Duration {
+fn round_trip(make: Make, count: usize) -> Duration {
     let (mut a, mut b, middle) = make();
     let echo = std::thread::spawn(move || {
         let (back, mut buffer) = (frame(A, B, 64), [0; 68]);
@@ -158,8 +156,7 @@ fn median(times: &mut [Duration]) -> Duration {
 
 fn main() {
     let rounds: usize = std::env::args().nth(1).map_or(5, |n| n.parse().expect("a number of rounds"));
-    let ways: [(&str, fn() -> (UnixStream, UnixStream, Middle)); 3] =
-        [("socketpair", socketpair), ("blind copy", blind_copy), ("switch", switch)];
+    let ways: [(&str, Make); 3] = [("socketpair", socketpair), ("blind copy", blind_copy), ("switch", switch)];
     println!("                                             of blind   CPU ns  of blind");
     println!(" bytes  per write  way          Gbit/s    frames/s  copy  a frame      copy");
     for (len, count, many) in [(64, 400_000, 1000), (1500, 100_000, 40), (9000, 40_000, 8)] {

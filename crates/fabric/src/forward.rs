@@ -41,41 +41,32 @@ enum End {
 }
 
 impl Core {
-    /// Forwards what a port's input buffer holds, as far as there is room.
+    /// Forwards what a port's input buffer holds, as far as there is room. Where there is none, the port is blocked, until
+    /// [`resume`](Core::resume) finds that there is.
     ///
     /// Returns `false` when the stream is out of step and must be cut.
     pub fn forward(&mut self, from: usize) -> bool {
         let mut inlet = std::mem::take(&mut self.ports[from].inlet);
-        let mut train = None;
-        let in_step = loop {
-            let input = inlet.pending();
-            let mut at = 0;
-            let end = loop {
-                match locate(input, at) {
-                    Ok(None) => break End::Drained,
-                    Err(_) => break End::OutOfStep,
-                    Ok(Some(found)) => match self.frame(from, input, &found, &mut train) {
-                        Ok(()) => at = found.whole.end,
-                        Err(full) => break End::NoRoom(full),
-                    },
-                }
-            };
-            self.flush_dirty(input);
-            inlet.consume(at);
-            match end {
-                End::Drained => break true,
-                End::OutOfStep => break false,
-                // Writing out may have made the room.
-                End::NoRoom(to) if self.has_room(to) => {}
-                End::NoRoom(to) => {
-                    self.ports[from].blocked_on = Some(to);
-                    self.blocked += 1;
-                    break true;
-                }
+        let input = inlet.pending();
+        let (mut at, mut train) = (0, None);
+        let end = loop {
+            match locate(input, at) {
+                Ok(None) => break End::Drained,
+                Err(_) => break End::OutOfStep,
+                Ok(Some(found)) => match self.frame(from, input, &found, &mut train) {
+                    Ok(()) => at = found.whole.end,
+                    Err(full) => break End::NoRoom(full),
+                },
             }
         };
+        self.flush_dirty(input);
+        inlet.consume(at);
         self.ports[from].inlet = inlet;
-        in_step
+        if let End::NoRoom(to) = end {
+            self.ports[from].blocked_on = Some(to);
+            self.blocked += 1;
+        }
+        !matches!(end, End::OutOfStep)
     }
 
     /// Delivers the frames whose delay is over.

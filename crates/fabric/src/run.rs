@@ -195,7 +195,7 @@ impl Core {
     }
 
     /// Lets those go on who waited for a port that has room again, each first in turn.
-    fn resume(&mut self) -> io::Result<()> {
+    pub fn resume(&mut self) -> io::Result<()> {
         while self.blocked > 0 {
             let ports = self.ports.len();
             let next = (0..ports)

@@ -125,28 +125,28 @@ fn broadcast_never_waits() {
 
 #[test]
 fn senders_share_a_slow_port() {
-    let lab = Lab::with(3, |c| {
-        patient(c);
-        c.limits.queue_bytes = 64 << 10;
-    });
-    let (mut a, mut b, mut c) = (lab.plug("a"), lab.plug("b"), lab.plug("c"));
-    c.announce(&lab);
-    a.drain();
-    b.drain();
+    let lab = Lab::with(4, patient);
+    let (a, b, c, mut d) = (lab.plug("a"), lab.plug("b"), lab.plug("c"), lab.plug("d"));
+    d.announce(&lab);
     let flood = |mut nic: Nic| {
         std::thread::spawn(move || {
-            let bytes = framed(&frame(mac("c"), nic.mac, 0, 1514));
+            nic.discard();
+            let bytes = framed(&frame(mac("d"), nic.mac, 0, 9014));
             // Until the switch is gone.
             while nic.stream.write_all(&bytes).is_ok() {}
         })
     };
-    let senders = [flood(a), flood(b)];
-    let mut from = [0u32; 2];
-    for _ in 0..20_000 {
-        let frame = c.receive(PATIENCE).unwrap();
-        from[usize::from(frame[11] == b'b')] += 1;
+    let senders = [flood(a), flood(b), flood(c)];
+    let mut from = [0u32; 3];
+    for n in 0..3000 {
+        // Much slower than they are, so that all of them always have something to send.
+        if n % 20 == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let frame = d.receive(PATIENCE).unwrap();
+        from[usize::from(frame[11] - b'a')] += 1;
     }
-    assert!(from.iter().all(|n| *n > 4_000), "{from:?} of 20000 frames");
+    assert!(from.iter().all(|n| *n > 500), "{from:?} of 3000 frames");
     drop(lab);
     for sender in senders {
         sender.join().unwrap();
