@@ -141,3 +141,72 @@ pub fn write(modules_dir: &Path, agent: &Path, out: impl Write) -> Result<Vec<St
     cpio.finish().context("cannot end the initramfs")?;
     Ok(order.into_iter().map(|module| module.name).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn modules(dep: &str, builtin: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("modules.dep"), dep).unwrap();
+        fs::write(dir.path().join("modules.builtin"), builtin).unwrap();
+        fs::write(dir.path().join("erofs.ko"), "\x7fELF erofs").unwrap();
+        fs::write(dir.path().join("netfs.ko"), "\x7fELF netfs").unwrap();
+        fs::write(dir.path().join("agent"), "\x7fELF agent").unwrap();
+        dir
+    }
+
+    const BUILTIN: &str = "a/virtio_pci.ko\na/virtio_blk.ko\na/virtio_console.ko\na/overlay.ko\n";
+
+    /// Entries of the archive, read back as the format has them: name, mode, content.
+    fn entries(mut archive: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
+        let mut entries = Vec::new();
+        loop {
+            let field =
+                |n: usize| u32::from_str_radix(std::str::from_utf8(&archive[6 + 8 * n..14 + 8 * n]).unwrap(), 16);
+            let (mode, size, name_size) = (field(1).unwrap(), field(6).unwrap() as usize, field(11).unwrap() as usize);
+            let name = String::from_utf8(archive[110..110 + name_size - 1].to_vec()).unwrap();
+            if name == "TRAILER!!!" {
+                return entries;
+            }
+            let start = (110 + name_size).next_multiple_of(4);
+            entries.push((name, mode, archive[start..start + size].to_vec()));
+            archive = &archive[(start + size).next_multiple_of(4)..];
+        }
+    }
+
+    #[test]
+    fn the_agent_and_only_the_modules_that_are_not_built_in() {
+        let dir = modules("erofs.ko: netfs.ko\nnetfs.ko:\n", BUILTIN);
+        let mut archive = Vec::new();
+        assert_eq!(write(dir.path(), &dir.path().join("agent"), &mut archive).unwrap(), ["netfs", "erofs"]);
+        let entries = entries(&archive);
+        let names: Vec<&str> = entries.iter().map(|(name, ..)| name.as_str()).collect();
+        let want = [
+            "dev",
+            "modules",
+            "proc",
+            "run",
+            "sys",
+            "dev/console",
+            "init",
+            "modules/00-netfs.ko",
+            "modules/01-erofs.ko",
+        ];
+        assert_eq!(names, want);
+        assert_eq!((entries[6].1, entries[6].2.as_slice()), (0o100_755, &b"\x7fELF agent"[..]));
+        assert_eq!(entries[8].2, b"\x7fELF erofs");
+    }
+
+    #[test]
+    fn what_no_guest_could_boot_with_is_refused() {
+        let dir = modules("netfs.ko:\n", BUILTIN);
+        let agent = dir.path().join("agent");
+        let error = format!("{:#}", write(dir.path(), &agent, Vec::new()).unwrap_err());
+        assert!(error.contains("has erofs neither built in nor as a module"), "{error}");
+        fs::write(&agent, "#!/bin/sh\n").unwrap();
+        let sound = modules("erofs.ko:\n", BUILTIN);
+        let error = format!("{:#}", write(sound.path(), &agent, Vec::new()).unwrap_err());
+        assert!(error.ends_with("is no program"), "{error}");
+    }
+}

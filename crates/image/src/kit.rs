@@ -168,3 +168,97 @@ fn outside(path: &Path) -> Result<Content> {
     let size = fs::metadata(path).with_context(|| format!("reading {}", path.display()))?.len();
     Ok(Content::Outside { path: path.to_owned(), size })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Kind;
+
+    fn filesystem() -> Filesystem {
+        Filesystem { uuid: "x".into(), epoch: 1, compression: "lz4".into(), cluster: 65536 }
+    }
+
+    fn kernel(dir: &Path) -> KernelArtifacts {
+        let modules = dir.join("modules");
+        fs::create_dir_all(modules.join("lib/modules/7.3.4-lab/kernel/fs")).unwrap();
+        let at = |name: &str| modules.join("lib/modules/7.3.4-lab").join(name);
+        fs::write(at("modules.dep"), "").unwrap();
+        fs::write(at("kernel/fs/a.ko"), "elf").unwrap();
+        std::os::unix::fs::symlink("/home/somebody/linux", at("build")).unwrap();
+        fs::create_dir_all(dir.join("selftests/rdma")).unwrap();
+        let script = dir.join("selftests/rdma/rxe.sh");
+        fs::write(&script, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+        KernelArtifacts {
+            name: "patched".into(),
+            release: "7.3.4-lab".into(),
+            image: dir.join("bzImage"),
+            modules,
+            vmlinux: None,
+            system_map: dir.join("System.map"),
+            config: dir.join("config"),
+            selftests: Some(dir.join("selftests")),
+            tree_id: String::new(),
+            series: vec![],
+            present: vec![],
+            source_used: String::new(),
+            dir: dir.to_owned(),
+        }
+    }
+
+    fn lock() -> Lock {
+        let text = "version = 1\n[distribution]\nsuites = [\"trixie\"]\nsnapshot = \"20251122T150000Z\"\n\
+                    [[root]]\nname = \"vm\"\nrequested = []\nmembers = []\n";
+        Lock::parse(text, Path::new("lab.lock")).unwrap()
+    }
+
+    fn extra(inside: &str, source: &Path) -> Extra {
+        Extra::hashed(inside, source, 0o755).unwrap()
+    }
+
+    #[test]
+    fn a_kit_is_modules_selftests_and_the_labs_own_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = kernel(dir.path());
+        let program = dir.path().join("verbs");
+        fs::write(&program, "elf").unwrap();
+        let key = artifacts::sha256_bytes(b"kernel");
+        let extras = [extra("/usr/lib/devmem-lab/verbs", &program)];
+        let plan = kit_plan("patched", &key, &extras, &filesystem(), &lock()).unwrap();
+        let tree = tree(&plan, &kernel).unwrap();
+        let files: Vec<String> = tree
+            .iter()
+            .filter(|(_, node)| !matches!(node.kind, Kind::Directory))
+            .map(|(path, node)| format!("{path} {:o} {}", node.mode, node.origin))
+            .collect();
+        let want = [
+            "usr/lib/devmem-lab/verbs 755 lab",
+            "usr/lib/kselftests/rdma/rxe.sh 755 selftests",
+            "usr/lib/modules/7.3.4-lab/kernel/fs/a.ko 644 kernel",
+            "usr/lib/modules/7.3.4-lab/modules.dep 644 kernel",
+        ];
+        assert_eq!(files, want);
+
+        fs::remove_file(kernel.modules_dir().join("modules.dep")).unwrap();
+        let error = super::tree(&plan, &kernel).unwrap_err().to_string();
+        assert!(error.starts_with("kernel patched has no") && error.contains("modules.dep"), "{error}");
+    }
+
+    #[test]
+    fn the_key_knows_every_file_and_not_their_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("p");
+        fs::write(&program, "one").unwrap();
+        let (a, b) = (extra("/usr/bin/a", &program), extra("/usr/bin/b", &program));
+        let key = artifacts::sha256_bytes(b"kernel");
+        let plan = |extras: &[Extra]| kit_plan("patched", &key, extras, &filesystem(), &lock());
+        let both = plan(&[a.clone(), b.clone()]).unwrap().key();
+        assert_eq!(both, plan(&[b.clone(), a.clone()]).unwrap().key());
+        assert_ne!(both, plan(std::slice::from_ref(&a)).unwrap().key());
+        fs::write(&program, "two").unwrap();
+        assert_ne!(both, plan(&[extra("/usr/bin/a", &program), b]).unwrap().key());
+        let error = plan(&[a.clone(), a]).unwrap_err().to_string();
+        assert!(error.contains("two files are to become /usr/bin/a"), "{error}");
+        assert!(plan(&[extra("usr/bin/a", &program)]).unwrap_err().to_string().contains("no plain absolute path"));
+    }
+}
