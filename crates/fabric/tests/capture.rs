@@ -143,7 +143,8 @@ fn faults_show_between_the_captures_of_both_ends() {
         a.send_to(mac("b"), n);
     }
     lab.wait("a", |c| c.rx_frames == 200);
-    let received: Vec<Vec<u8>> = std::iter::from_fn(|| b.receive(Duration::from_millis(200))).collect();
+    lab.wait("b", |c| c.backlog_bytes == 0);
+    let received: Vec<Vec<u8>> = std::iter::from_fn(|| b.receive(common::QUIET)).collect();
     drop(captures);
     assert_eq!(read(&at_a).frames.len(), 200);
     let seen = read(&at_b);

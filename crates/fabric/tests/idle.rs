@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use common::{Lab, Nic, frame, framed, mac};
+use common::{Lab, frame, framed, mac};
 use fabric::{Fault, LinkFault, SwitchConfig};
 
 const LONG: Duration = Duration::from_secs(600);
@@ -44,13 +44,6 @@ fn lab(name: &str, change: impl FnOnce(&mut SwitchConfig)) -> Lab {
     })
 }
 
-/// Sends until the switch takes no more.
-fn fill(nic: &mut Nic, to: [u8; 6]) {
-    nic.stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
-    let bytes = framed(&frame(to, nic.mac, 0, 9014));
-    while nic.stream.write_all(&bytes).is_ok() {}
-}
-
 #[test]
 fn with_nothing_or_much_plugged_in() {
     let lab = lab("plugged", |_| {});
@@ -64,7 +57,7 @@ fn with_nothing_or_much_plugged_in() {
 fn with_a_port_that_does_not_read() {
     let lab = lab("full", |_| {});
     let (mut a, _b) = (lab.plug("a"), lab.plug("b"));
-    fill(&mut a, mac("b"));
+    a.fill(&lab, "b");
     assert_idle("full");
 }
 
@@ -83,7 +76,7 @@ fn with_a_stalled_port() {
 fn with_a_sender_that_went_while_it_waited() {
     let lab = lab("gone", |_| {});
     let (mut a, _b) = (lab.plug("a"), lab.plug("b"));
-    fill(&mut a, mac("b"));
+    a.fill(&lab, "b");
     drop(a);
     assert_idle("gone");
 }

@@ -16,6 +16,12 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Long enough for a frame that should not come to have come.
 pub const QUIET: Duration = Duration::from_millis(60);
 
+/// Largest untagged frame of the default MTU here.
+pub const JUMBO: usize = 9014;
+
+/// What waits for a port at most before its senders do: [`Limits::queue_bytes`].
+pub const QUEUE: u64 = 256 << 10;
+
 pub const BROADCAST: Mac = [0xff; 6];
 
 /// A switch with ports `a`, `b`, … and a folder for their sockets.
@@ -130,6 +136,33 @@ impl Nic {
         while !lab.switch.stations().unwrap().iter().any(|s| s.mac == self.mac) {
             assert!(Instant::now() < deadline);
             std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Sends numbered jumbo frames to the station behind a port that does not read, until the switch takes no more. Returns
+    /// the number of the last, and what of it was not taken.
+    pub fn fill(&mut self, lab: &Lab, port: &str) -> (u32, Vec<u8>) {
+        self.stream.set_nonblocking(true).unwrap();
+        let mut number = 0;
+        let mut rest = framed(&frame(mac(port), self.mac, number, JUMBO));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.stream.write(&rest) {
+                Ok(sent) => drop(rest.drain(..sent)),
+                Err(e) => {
+                    assert_eq!(e.kind(), ErrorKind::WouldBlock);
+                    if lab.counters(port).backlog_bytes > QUEUE {
+                        self.stream.set_nonblocking(false).unwrap();
+                        return (number, rest);
+                    }
+                    assert!(Instant::now() < deadline, "the switch neither takes nor queues anything");
+                }
+            }
+            if rest.is_empty() {
+                number += 1;
+                rest = framed(&frame(mac(port), self.mac, number, JUMBO));
+                assert!(number < 10_000, "nobody reads, and the switch swallows it all");
+            }
         }
     }
 
