@@ -14,13 +14,22 @@ use machine::LaunchPlan;
 use machine::process::Offspring;
 use progress::Progress;
 
-use crate::listen;
 use crate::tiny::MARKER;
+use crate::{cpu, listen};
 
 /// Options of a guest's command line that describe the machine and not a device.
 const KEPT: [&str; 8] = ["-L", "-display", "-machine", "-accel", "-cpu", "-smp", "-m", "-kernel"];
 /// Options without a value.
 const FLAGS: [&str; 3] = ["-nodefaults", "-no-user-config", "-no-reboot"];
+
+/// What a boot took, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Boot {
+    /// On the clock.
+    pub wall: f64,
+    /// Of the host's processors, for QEMU.
+    pub cpu: f64,
+}
 
 /// The command line of the bare machine.
 pub fn args(plan: &LaunchPlan, initrd: &Path) -> Vec<OsString> {
@@ -45,11 +54,11 @@ pub fn args(plan: &LaunchPlan, initrd: &Path) -> Vec<OsString> {
     args
 }
 
-/// Boots it once; seconds from QEMU's start to init's word.
+/// Boots it once: from QEMU's start to init's word.
 ///
 /// # Errors
 /// When QEMU ends or time is up first, with the console's last lines.
-pub fn boot(plan: &LaunchPlan, initrd: &Path, patience: Duration, progress: &Progress) -> Result<f64> {
+pub fn boot(plan: &LaunchPlan, initrd: &Path, patience: Duration, progress: &Progress) -> Result<Boot> {
     let args = args(plan, initrd);
     let (reader, writer) = io::pipe().context("cannot make a pipe")?;
     let mut command = Command::new(&args[0]);
@@ -57,8 +66,9 @@ pub fn boot(plan: &LaunchPlan, initrd: &Path, patience: Duration, progress: &Pro
     let started = Instant::now();
     let qemu = Offspring::spawn(command).with_context(|| format!("cannot run {}", Path::new(&args[0]).display()))?;
     let heard = listen::until(reader, MARKER, "the bare kernel", started, patience, progress);
+    let cpu = cpu::of(qemu.id().pid.unsigned_abs());
     drop(qemu);
-    heard
+    Ok(Boot { wall: heard?, cpu: cpu? })
 }
 
 #[cfg(test)]

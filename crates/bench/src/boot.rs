@@ -11,9 +11,10 @@ use machine::{Accelerator, LaunchPlan, Machine};
 use progress::Progress;
 use protocol::Exec;
 
+use crate::bare::Boot;
 use crate::ratio::{Bound, Ratio};
-use crate::samples::alternate;
-use crate::{Bench, Outcome, bare, tiny};
+use crate::samples::{Samples, alternate};
+use crate::{Bench, Outcome, bare, cpu, tiny};
 
 /// Agent ready over bare init.
 const BOUND: f64 = 1.15;
@@ -59,12 +60,13 @@ impl Guest {
         Ok(Guest { plan, kernel: guest.kernel, _switches: switches })
     }
 
-    /// Seconds from QEMU's start to the agent's greeting.
-    pub fn to_ready(&self, progress: &Progress) -> Result<f64> {
+    /// From QEMU's start to the agent's greeting.
+    pub fn to_ready(&self, progress: &Progress) -> Result<Boot> {
         let machine = Machine::launch(self.plan.clone(), progress)?;
         let ready = machine.wait_ready(PATIENCE, progress)?;
+        let cpu = cpu::of(machine.process().pid.unsigned_abs())?;
         machine.kill()?;
-        Ok(ready.took.as_secs_f64())
+        Ok(Boot { wall: ready.took.as_secs_f64(), cpu })
     }
 
     /// Seconds from QEMU's start to the first output of a first command.
@@ -91,24 +93,45 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<Outcome> {
     let scratch = bench.scratch()?;
     let initrd = scratch.path("tiny.cpio");
     fs::write(&initrd, tiny::initramfs()?).with_context(|| format!("cannot write {}", initrd.display()))?;
+    let (mut our_cpu, mut peer_cpu) = (Samples::default(), Samples::default());
     let (ours, peer) = alternate(
         bench.rounds(5),
-        |_| guest.to_ready(bench.progress),
-        |_| bare::boot(&guest.plan, &initrd, PATIENCE, bench.progress),
+        |_| {
+            let boot = guest.to_ready(bench.progress)?;
+            our_cpu.0.push(boot.cpu);
+            Ok(boot.wall)
+        },
+        |_| {
+            let boot = bare::boot(&guest.plan, &initrd, PATIENCE, bench.progress)?;
+            peer_cpu.0.push(boot.cpu);
+            Ok(boot.wall)
+        },
     )?;
     let plan = &guest.plan;
-    Ok(Outcome::Measured(vec![Ratio {
-        name: "boot".into(),
+    let note = format!(
+        "both: kernel `{}`, the same QEMU, TCG, {} CPUs, {} MiB, the same kernel parameters",
+        guest.kernel, plan.cpus, plan.memory_mib
+    );
+    let ratio = |name: &str, unit, ours, peer, bound, note: String| Ratio {
+        name: name.into(),
         what: "from QEMU's start to where work can begin".into(),
-        unit: "s",
+        unit,
         ours_is: format!("agent ready, {} disks, {} NICs", plan.disks.len(), plan.nics.len()),
         ours,
         peer_is: "the bare kernel's trivial init writes to its console; no device but that".into(),
         peer,
-        bound: Bound::Ratio(BOUND),
-        notes: vec![format!(
-            "both: kernel `{}`, the same QEMU, TCG, {} CPUs, {} MiB, the same kernel parameters",
-            guest.kernel, plan.cpus, plan.memory_mib
-        )],
-    }]))
+        bound,
+        notes: vec![note],
+    };
+    Ok(Outcome::Measured(vec![
+        ratio("boot", "s", ours, peer, Bound::Ratio(BOUND), note),
+        ratio(
+            "boot-cpu",
+            "CPU s",
+            our_cpu,
+            peer_cpu,
+            Bound::None,
+            "what QEMU used of the host's processors meanwhile: hardly depends on what else the host does".into(),
+        ),
+    ]))
 }

@@ -4,7 +4,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use artifacts::{Cache, Kind};
@@ -12,6 +11,7 @@ use kernel::{KernelPlan, Origin};
 use lab::workshop::Workshop;
 use toolroot::Sandbox;
 
+use crate::cpu::children;
 use crate::ratio::{Bound, Ratio};
 use crate::samples::Samples;
 use crate::virtme::Virtme;
@@ -38,16 +38,16 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<Outcome> {
     let tools = workshop.root("build")?;
     let kernel = without_selftests(bench)?;
 
-    let before = children();
+    let before = children()?;
     let built = workshop.with_kernel_ctx(|ctx| Ok(kernel::build(&kernel, ctx)?))?;
-    let ours = children() - before;
+    let ours = children()? - before;
 
     // The tree just laid, with the series in it; the build kept its objects elsewhere, so it is clean.
     let tree = laid(&dir)?;
     let virtme_config =
         |sandbox: Sandbox| sandbox.bind_rw(&tree, SOURCE).bind_ro(&site, SITE).cwd(SOURCE).progress(bench.progress);
     let step = bench.progress.step("bench:kernel:peer", "compile the same tree as vng --kconfig configures it");
-    let before = children();
+    let before = children()?;
     let configure = "import sys; from virtme.commands import configkernel; sys.exit(configkernel.main())";
     virtme_config(tools.sandbox("python3"))
         .args(["-c", configure, "--defconfig"])
@@ -59,7 +59,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<Outcome> {
         .arg(format!("-j{jobs}"))
         .args(["bzImage", "modules"])
         .run_logged(&step, &scratch.path("make.log"))?;
-    let peer = children() - before;
+    let peer = children()? - before;
     step.done();
 
     let options = |config: &Path| -> Result<usize> {
@@ -81,9 +81,9 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<Outcome> {
         what: format!("compiling {}", kernel.summary()),
         unit: "CPU s",
         ours_is: format!("the configuration of kernel `{}`", kernel.name),
-        ours: Samples(vec![ours.as_secs_f64()]),
+        ours: Samples(vec![ours]),
         peer_is: format!("virtme-configkernel --defconfig of {}", virtme.version),
-        peer: Samples(vec![peer.as_secs_f64()]),
+        peer: Samples(vec![peer]),
         bound: Bound::Ratio(BOUND),
         notes: notes.into_iter().chain(virtme.remark()).collect(),
     }]))
@@ -120,34 +120,5 @@ fn laid(cache: &Path) -> Result<std::path::PathBuf> {
     match &trees[..] {
         [tree] => Ok(tree.clone()),
         others => bail!("expected one kernel tree in {}, found {}", work.display(), others.len()),
-    }
-}
-
-/// CPU time of all children that have ended.
-fn children() -> Duration {
-    // Read from /proc, since that needs no unsafe code: fields 16 and 17 of proc_pid_stat(5), in clock ticks.
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<u64> = stat
-        .rsplit(") ")
-        .next()
-        .unwrap_or_default()
-        .split_ascii_whitespace()
-        .map(|word| word.parse().unwrap_or_default())
-        .collect();
-    // The first field behind the program's name is the third.
-    let ticks = fields.get(13..15).map_or(0, |both| both.iter().sum::<u64>());
-    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_children_used_is_counted_once_they_ended() {
-        let before = children();
-        let busy = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
-        assert!(std::process::Command::new("sh").args(["-c", busy]).status().unwrap().success());
-        assert!(children() > before, "a child used the processor and nothing was counted");
     }
 }

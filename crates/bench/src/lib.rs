@@ -9,6 +9,7 @@
 mod bare;
 mod boot;
 mod compile;
+mod cpu;
 mod images;
 mod listen;
 mod mmdebstrap;

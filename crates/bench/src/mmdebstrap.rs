@@ -19,15 +19,17 @@ const GRACE: Duration = Duration::from_secs(20);
 /// The root file system, in the working directory.
 const TAR: &str = "root.tar";
 
-/// Compiles all Python once more to learn what that costs, then removes all bytecode. `$1` is the new root.
-/// Writes nanoseconds of itself and of the compiler.
+/// Compiles all Python once more to learn what that costs, then removes all bytecode. `$1` is the new root; a pattern
+/// must be expanded in there. Writes nanoseconds of itself and of the compiler, and how many files there were and are.
 const HOOK: &str = r#"begun=$(date +%s%N)
+had=$(find "$1" -name '*.pyc' | wc -l)
 find "$1" -name '*.pyc' -delete
 compile=$(date +%s%N)
-chroot "$1" python3 -m compileall -q /usr/lib/python3 /usr/lib/python3.[0-9]* >&2 || true
+chroot "$1" sh -c 'exec python3 -m compileall -q /usr/lib/python3 /usr/lib/python3.[0-9]*' >&2 || true
 compiled=$(date +%s%N)
+made=$(find "$1" -name '*.pyc' | wc -l)
 find "$1" -name '*.pyc' -delete
-echo $(($(date +%s%N) - begun)) $((compiled - compile)) > "$BENCH_TIMES"
+echo $(($(date +%s%N) - begun)) $((compiled - compile)) $had $made > "$BENCH_TIMES"
 "#;
 
 /// The program on this host.
@@ -110,9 +112,12 @@ impl Mmdebstrap {
             bail!("mmdebstrap ended with {exit}:\n{}", lines[lines.len().saturating_sub(15)..].join("\n"));
         }
         let text = fs::read_to_string(&times).with_context(|| format!("cannot read {}", times.display()))?;
-        let seconds: Vec<f64> =
-            text.split_ascii_whitespace().filter_map(|n| n.parse().ok()).map(|n: f64| n / 1e9).collect();
-        let [hook, bytecode] = seconds[..] else { bail!("mmdebstrap's hook wrote {text:?}") };
+        let numbers: Vec<u64> = text.split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let [hook, compile, had, made] = numbers[..] else { bail!("mmdebstrap's hook wrote {text:?}") };
+        if made < had {
+            bail!("packages' scripts compiled {had} Python files and the hook only {made}, so their cost is unknown");
+        }
+        let (hook, bytecode) = (hook as f64 / 1e9, compile as f64 / 1e9);
         Ok(Took { total: wall - hook - bytecode, bytecode })
     }
 }
