@@ -83,8 +83,8 @@ impl Events {
 pub fn start(paths: &LabPaths) -> Result<()> {
     let log_path = paths.supervisor_log();
     let log = fs::File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
-    let exe = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut command = Command::new(exe);
+    // Not by its path: the file may have been built anew since this process started.
+    let mut command = Command::new("/proc/self/exe");
     command.arg("__supervisor").arg(paths.launch()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     detach(&mut command);
     let mut child = command.spawn().context("cannot start the lab's supervisor")?;
