@@ -39,7 +39,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<Outcome> {
     let kernel = without_selftests(bench)?;
 
     let before = children()?;
-    let built = workshop.with_kernel_ctx(|ctx| Ok(kernel::build(&kernel, ctx)?))?;
+    let built = workshop.with_kernel_ctx(|ctx| kernel::build(&kernel, ctx))?;
     let ours = children()? - before;
 
     // The tree just laid, with the series in it; the build kept its objects elsewhere, so it is clean.
