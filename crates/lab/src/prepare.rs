@@ -43,7 +43,28 @@ struct Booting {
 /// # Errors
 /// With the step that failed; what was finished before it stays in the cache.
 pub fn prepare(plan: &Plan, paths: &LabPaths, progress: &Progress) -> Result<Launch> {
-    launch(plan, paths, &make(plan, progress)?)
+    let mut launch = launch(plan, paths, &make(plan, progress)?)?;
+    settle_accelerator(&mut launch, progress);
+    Ok(launch)
+}
+
+/// Spares guests the attempt on a KVM that cannot even run a few instructions. The machine still tries a KVM that can:
+/// only a kernel that boots on it proves it.
+fn settle_accelerator(launch: &mut Launch, progress: &Progress) {
+    if !launch.guests.iter().any(|g| g.plan.accelerator == machine::Accelerator::Auto) {
+        return;
+    }
+    let kvm = host::kvm::probe();
+    if kvm.level == host::kvm::KvmLevel::Runs {
+        return;
+    }
+    let why = kvm.stopped_by.unwrap_or_else(|| "it is not there".into());
+    progress.warn(format!("KVM cannot run a guest here ({why}); emulating with TCG"));
+    for guest in &mut launch.guests {
+        if guest.plan.accelerator == machine::Accelerator::Auto {
+            guest.plan.accelerator = machine::Accelerator::Tcg;
+        }
+    }
 }
 
 /// Makes the images of a plan: what each is, and the image.
