@@ -11,7 +11,7 @@ fn up_builds_boots_and_passes_the_suites_on_the_patched_kernel() {
     let records = results["records"].as_array().unwrap();
     let passed = records.iter().filter(|r| r["status"] == "pass").count();
     assert!(passed >= 20, "only {passed} tests passed");
-    for must in ["rdma/rping-v4", "rdma/rping-v6", "rdma/tx-drop"] {
+    for must in ["rdma/rping-netkit-v4", "rdma/rping-netkit-v6", "rdma/rxe_tx_drop", "rdma/tcx-egress-drop"] {
         let record = records.iter().find(|r| r["test"] == must);
         assert!(record.is_some_and(|r| r["status"] == "pass"), "{must}: {record:?}");
     }

@@ -8,13 +8,19 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use artifacts::{Key, Kind, Recipe};
 use progress::Progress;
+use rustix::process::{Pid, Signal};
 use toolroot::Toolroot;
 
 use crate::plan::Plan;
+
+/// How often a running cargo is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The one target guests have.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -76,19 +82,36 @@ pub fn agent(plan: &Plan, build_root: &Toolroot, progress: &Progress) -> Result<
     Ok(built.path.join(AGENT))
 }
 
-/// Runs cargo with its words as lines of the step; returns them.
+/// Runs cargo with its words as lines of the step; returns them. When cancelled, cargo and its compilers are ended.
 fn run(command: &mut Command, step: &progress::Step) -> Result<String> {
-    let mut child =
-        command.spawn().with_context(|| format!("cannot run {}", Path::new(command.get_program()).display()))?;
-    let mut said = Vec::new();
-    if let Some(stderr) = child.stderr.take() {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            step.line(line.clone());
-            said.push(line);
+    use std::os::unix::process::CommandExt;
+    // A process group of its own, so that its compilers can be ended with it.
+    let mut child = command
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot run {}", Path::new(command.get_program()).display()))?;
+    let said = Mutex::new(Vec::new());
+    let stderr = child.stderr.take();
+    let status = std::thread::scope(|scope| -> Result<_> {
+        scope.spawn(|| {
+            for line in stderr.into_iter().flat_map(|s| BufReader::new(s).lines()).map_while(Result::ok) {
+                step.line(line.clone());
+                said.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        });
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if let Err(cancelled) = step.progress().check_cancelled() {
+                let _ = rustix::process::kill_process_group(Pid::from_child(&child), Signal::TERM);
+                child.wait()?;
+                return Err(cancelled.into());
+            }
+            std::thread::sleep(LOOK);
         }
-    }
-    let status = child.wait()?;
-    let said = said.join("\n");
+    })?;
+    let said = said.into_inner().unwrap_or_else(PoisonError::into_inner).join("\n");
     if !status.success() {
         bail!("cargo could not build the guest agent ({status}):\n{said}");
     }
