@@ -2,8 +2,8 @@
 //!
 //! In: series, and (to compile each step) a kernel of `lab.toml`. Out: a [`CheckReport`]: `checkpatch --strict` on every
 //! patch, that new files have a maintainer, that there is a selftest, that every step applies on every kernel the series
-//! is kept for and is recognised by its sign, and with `build` that every step compiles, without a new warning of W=1
-//! or sparse. Findings are results, not errors: all of them are wanted at once.
+//! is kept for and is recognised by its sign, and with `build` that every step compiles, without a new warning
+//! of W=1. Findings are results, not errors: all of them are wanted at once.
 
 use std::path::Path;
 

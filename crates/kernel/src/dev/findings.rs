@@ -22,7 +22,7 @@ pub struct KernelReport {
     pub source: String,
     /// What went wrong while applying or building, a finding each.
     pub findings: Vec<String>,
-    /// Whether every step was compiled too, with W=1 and sparse.
+    /// Whether every step was compiled too, with W=1.
     pub built: bool,
 }
 
@@ -74,7 +74,7 @@ impl CheckReport {
                 let _ = writeln!(text, "| {} | {} | {} |", cell(&patch.file), cell(&patch.subject), cell(&said));
             }
             for kernel in &series.kernels {
-                let done = if kernel.built { "applies, every step compiles (W=1, sparse)" } else { "applies" };
+                let done = if kernel.built { "applies, every step compiles (W=1)" } else { "applies" };
                 let verdict = if kernel.findings.is_empty() { done } else { "has findings" };
                 let _ = writeln!(text, "\nOn {}: {verdict}.\n", kernel.source);
                 list(&mut text, &kernel.findings);

@@ -1,7 +1,8 @@
 //! Compiles a series step by step: every prefix of it has to be a kernel that builds, without new warnings.
 //!
-//! Each step is an ordinary incremental build in the lab's own objects. What W=1 and sparse say about the touched
-//! directories is compared with what they say without the series, in objects of their own (W=1 changes every command).
+//! Each step is an ordinary incremental build in the lab's own objects. What W=1 says about the touched directories is
+//! compared with what it says without the series, in objects of their own (W=1 changes every command).
+//! Sparse is left out: the distribution's (0.6.4) does not know `__typeof_unqual__`, so the kernel refuses to use it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -51,7 +52,7 @@ pub fn build(
                 for (dir, lines) in said {
                     let known = before.get(&dir);
                     for line in lines.iter().filter(|line| !known.is_some_and(|known| known.contains(*line))) {
-                        findings.push(format!("{title}: new with W=1 or sparse: {line}"));
+                        findings.push(format!("{title}: new with W=1: {line}"));
                     }
                 }
             }
@@ -92,7 +93,7 @@ fn one(
         let made = strict_objects.join(dir);
         // Only files that are compiled are warned about.
         remove_tree(&made).with_context(|| format!("remove {}", made.display()))?;
-        let log = strict.run("check:warnings", &format!("W=1 {dir}"), &["W=1", "C=1", &format!("{dir}/")])?;
+        let log = strict.run("check:warnings", &format!("W=1 {dir}"), &["W=1", &format!("{dir}/")])?;
         let text = std::fs::read(&log).with_context(|| format!("read {}", log.display()))?;
         said.insert(dir.clone(), warnings(&String::from_utf8_lossy(&text), dir));
     }
