@@ -50,7 +50,7 @@ pub fn console(which: &Which, guest: Option<&str>, follow: bool, progress: &Prog
     let status = client.status()?;
     let name = pick(&status, guest)?;
     let guest = status.guests.iter().find(|g| g.name == name).context("the guest went away")?;
-    show(&[guest.console.clone()], follow, progress)
+    show(std::slice::from_ref(&guest.console), follow, progress)
 }
 
 /// Prints the lab's logs; works on a lab that is down too.
