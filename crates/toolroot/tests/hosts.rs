@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use toolroot::{NamespaceSupport, probe_namespaces};
 
@@ -34,6 +35,13 @@ fn shared_dir() -> tempfile::TempDir {
     dir
 }
 
+/// One test at a time: a program that one test has just written cannot be started while another test's child still
+/// holds it open for writing (execve(2), ETXTBSY).
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn passed(output: &Output) {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains(" passed; 0 failed"), "{text}\n{output:?}");
@@ -48,6 +56,7 @@ fn without_user_namespaces(script: &str, program: &Path) -> Output {
 
 #[test]
 fn an_ordinary_user_can_too() {
+    let _alone = alone();
     // Elsewhere everything else here runs as one anyway.
     if rustix::process::geteuid().is_root() {
         let dir = shared_dir();
@@ -58,6 +67,7 @@ fn an_ordinary_user_can_too() {
 
 #[test]
 fn root_without_user_namespaces_can_too() {
+    let _alone = alone();
     let dir = shared_dir();
     let program = test_program("sandbox", dir.path());
     passed(&without_user_namespaces("exec \"$1\"", &program));
@@ -69,6 +79,7 @@ fn root_without_user_namespaces_can_too() {
 
 #[test]
 fn who_may_do_nothing_is_told_what_helps() {
+    let _alone = alone();
     let own = std::env::current_exe().unwrap();
     let said = without_user_namespaces(
         "exec setpriv --bounding-set=-all --no-new-privs \"$1\" --ignored --exact tell --nocapture",
@@ -87,6 +98,7 @@ fn tell() {
 
 #[test]
 fn this_host_has_user_namespaces_or_says_why() {
+    let _alone = alone();
     match probe_namespaces() {
         NamespaceSupport::User => {}
         NamespaceSupport::RootOnly { why } => assert!(!why.is_empty()),

@@ -40,7 +40,10 @@ pub(super) fn look(context: &mut Context, role: &str, step: &str, answers: bool)
         .iter()
         .map(|now| now.ticks - before.iter().find(|p| p.pid == now.pid).map_or(0, |p| p.ticks.min(now.ticks)))
         .sum();
-    hang.kind = if used >= BUSY_TICKS { HangKind::Busy } else { HangKind::Quiet };
+    // A process that wants the CPU at both looks is busy even where a crowded host lets it have little.
+    let wants = |list: &[Process]| list.iter().any(|p| p.state == 'R');
+    let busy = used >= BUSY_TICKS || (wants(&before) && wants(&after));
+    hang.kind = if busy { HangKind::Busy } else { HangKind::Quiet };
     hang.processes = after.iter().take(DESCRIBED).map(|process| describe(context, role, process)).collect();
     hang
 }
