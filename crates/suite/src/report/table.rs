@@ -86,7 +86,8 @@ fn detail(record: &Record) -> String {
     if !record.subtests.is_empty() {
         let skipped = record.subtests.iter().filter(|s| s.status == Status::Skip).count();
         let aside = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
-        parts.push(format!("{} parts{aside}", record.subtests.len()));
+        let plural = if record.subtests.len() == 1 { "" } else { "s" };
+        parts.push(format!("{} part{plural}{aside}", record.subtests.len()));
     }
     parts.join(", ")
 }

@@ -4,7 +4,7 @@
 //! they would stall once their credits are used up) and asks [`Context::watch`] whether to go on: cancelled, out of
 //! time, crashed and hung are noticed within a quarter of a second wherever the test happens to be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -133,6 +133,8 @@ pub(crate) struct Context<'a> {
     pub current: Option<String>,
     pub(super) outputs: BTreeMap<String, Output>,
     pub(super) running: BTreeMap<String, Running>,
+    /// Labels of spawned programs that nobody has waited for.
+    pub(super) unjoined: BTreeSet<String>,
     /// Whether a spawned program that fails ends the step under way.
     pub guard_spawned: bool,
     pub metrics: Vec<Metric>,
@@ -160,6 +162,7 @@ impl<'a> Context<'a> {
             current: None,
             outputs: BTreeMap::new(),
             running: BTreeMap::new(),
+            unjoined: BTreeSet::new(),
             guard_spawned: false,
             metrics: Vec::new(),
             evidence: Vec::new(),

@@ -7,6 +7,7 @@
 mod artifacts;
 mod binding;
 mod capability;
+mod claim;
 mod clean;
 mod context;
 mod hang;
@@ -14,8 +15,10 @@ mod journal;
 mod one;
 mod programs;
 mod steps;
+mod upkeep;
+mod verdict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -46,6 +49,10 @@ struct Runner<'a> {
     states: BTreeMap<String, Snapshot>,
     /// Guests that did not come back from a reboot, and why.
     lost: BTreeMap<String, String>,
+    /// Guests that carry this run's mark.
+    claimed: BTreeSet<String>,
+    /// Guests that a test was interrupted in.
+    unclean: BTreeSet<String>,
 }
 
 /// Runs `tests` in order, `options.repeat` times over, and writes all reports.
@@ -84,6 +91,8 @@ pub fn run(
         capabilities: Capabilities::for_tests(tests),
         states: BTreeMap::new(),
         lost: BTreeMap::new(),
+        claimed: BTreeSet::new(),
+        unclean: BTreeSet::new(),
     };
     let rounds = options.repeat.max(1);
     let whole = progress.step("suite", format!("{} tests", tests.len() * rounds as usize));
@@ -108,6 +117,7 @@ pub fn run(
             report.records.push(record);
         }
     }
+    runner.release();
     report.cancelled = progress.cancel().is_cancelled();
     report.complete = !report.cancelled;
     report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -9,9 +9,9 @@ use super::artifacts;
 use super::binding::{self, Binding};
 use super::clean::{self, Scope};
 use super::context::{Context, Stop};
-use super::{Runner, hang, now_ms, steps};
+use super::{Runner, hang, now_ms, steps, verdict};
 use crate::guests::Health;
-use crate::model::{Action, Block, Expected, Test};
+use crate::model::{Action, Block, Test};
 use crate::results::{Crash, GuestUse, HangKind, Leak, Record, Status};
 
 /// Time for all cleanup steps of a test, before the time scale.
@@ -20,14 +20,14 @@ const CLEANUP: Duration = Duration::from_secs(30);
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
 /// How the steps ended, and where.
-struct Ending {
-    outcome: Result<(), Stop>,
+pub(super) struct Ending {
+    pub outcome: Result<(), Stop>,
     /// Label of the step that ended the test early; empty when none did.
-    step: String,
+    pub step: String,
     /// Whether that was one of the test's own steps rather than a set-up's.
-    in_body: bool,
+    pub in_body: bool,
     /// The role it ran in.
-    role: String,
+    pub role: String,
 }
 
 impl Ending {
@@ -104,7 +104,7 @@ impl Runner<'_> {
         };
         let prepared = !before.is_empty();
         let ending = self.after(&mut context, test, ending, &before, record);
-        conclude(test, &ending, record);
+        verdict::conclude(test, &ending, record);
         record.metrics = std::mem::take(&mut context.metrics);
         record.evidence = std::mem::take(&mut context.evidence);
         record.subtests = std::mem::take(&mut context.subtests);
@@ -197,55 +197,6 @@ impl Runner<'_> {
         }
         ending
     }
-
-    /// Reboots every guest that was used and is not known to be clean.
-    fn reboot_dirty(&mut self, ending: &Ending, guests: &BTreeSet<String>, prepared: bool, record: &mut Record) {
-        for guest in guests {
-            let leaked = record.leaks.iter().filter(|leak| leak.guest == *guest).count();
-            let reason = match (self.guests.health(guest), &ending.outcome) {
-                (Health::Crashed(info), _) => format!("it crashed: {}", info.title),
-                (Health::Hung { .. }, _) => "it no longer answers".into(),
-                (Health::Down { reason }, _) => format!("it went down: {reason}"),
-                (Health::Alive { .. }, Err(Stop::Cancelled)) => continue,
-                (Health::Alive { .. }, _) if !prepared || self.states.contains_key(guest) => continue,
-                (Health::Alive { .. }, _) if leaked > 0 => format!("{} left something behind", record.test),
-                (Health::Alive { .. }, Err(Stop::TimedOut | Stop::Hung(_))) => format!("{} hung", record.test),
-                (Health::Alive { .. }, _) => "its state is not known".into(),
-            };
-            record.rebooted.push(format!("{guest}: {reason}"));
-            if let Err(why) = self.reboot(guest, &reason) {
-                record.notes.push(why);
-            }
-        }
-    }
-
-    /// Makes sure that every guest is there. A guest that could not be rebooted before is not tried again.
-    fn bring_up(&mut self, guests: &BTreeSet<String>, record: &mut Record) -> Result<(), String> {
-        for guest in guests {
-            if let Some(why) = self.lost.get(guest) {
-                return Err(format!("guest `{guest}` was lost earlier: {why}"));
-            }
-            let reason = match self.guests.health(guest) {
-                Health::Alive { .. } => continue,
-                Health::Crashed(info) => format!("it had crashed: {}", info.title),
-                Health::Hung { .. } => "it did not answer".into(),
-                Health::Down { reason } => format!("it was down: {reason}"),
-            };
-            record.rebooted.push(format!("{guest}: {reason}"));
-            self.reboot(guest, &reason)?;
-        }
-        Ok(())
-    }
-
-    fn reboot(&mut self, guest: &str, reason: &str) -> Result<(), String> {
-        self.capabilities.forget(guest);
-        self.states.remove(guest);
-        self.progress.warn(format!("rebooting guest `{guest}`: {reason}"));
-        self.guests.reboot(guest, reason).map_err(|error| {
-            self.lost.insert(guest.into(), error.to_string());
-            error.to_string()
-        })
-    }
 }
 
 /// The name and the agent's detail, which may begin with the name's own argument.
@@ -308,76 +259,5 @@ fn can_go_on(ending: &Ending, record: &Record) -> bool {
         Ok(()) | Err(Stop::Failed(_) | Stop::Skipped(_) | Stop::Xfailed(_) | Stop::Xpassed(_)) => true,
         Err(Stop::TimedOut) => record.hang.as_ref().is_some_and(|hang| hang.kind != HangKind::Guest),
         Err(Stop::Crashed(_) | Stop::Hung(_) | Stop::Infrastructure(_) | Stop::Cancelled) => false,
-    }
-}
-
-/// From how the steps ended to a status and a line of explanation.
-fn conclude(test: &Test, ending: &Ending, record: &mut Record) {
-    let at = |why: &str| {
-        let place = if ending.step.is_empty() { String::new() } else { format!("step `{}`", ending.step) };
-        match (place.is_empty(), why.starts_with(&format!("`{}`", ending.step))) {
-            (true, _) | (_, true) => why.to_string(),
-            _ => format!("{place}: {why}"),
-        }
-    };
-    (record.status, record.message) = match &ending.outcome {
-        Ok(()) => (Status::Pass, String::new()),
-        Err(Stop::Failed(why)) => (Status::Fail, at(why)),
-        Err(Stop::Skipped(why)) => (Status::Skip, why.clone()),
-        Err(Stop::Xfailed(why)) => (Status::Xfail, at(why)),
-        Err(Stop::Xpassed(why)) => (Status::Xpass, at(why)),
-        Err(stop @ Stop::Crashed(_)) => (Status::Crash, at(&stop.to_string())),
-        Err(Stop::TimedOut) => (Status::Timeout, at(&time_ran_out(record))),
-        Err(Stop::Hung(why)) => (Status::Timeout, at(why)),
-        Err(Stop::Infrastructure(why)) => (Status::Error, at(why)),
-        Err(stop @ Stop::Cancelled) => (Status::DidNotFinish, stop.to_string()),
-    };
-    if let Err(Stop::Crashed(crash)) = &ending.outcome {
-        record.crash = Some(crash.clone());
-    }
-    if let Err(Stop::Skipped(why)) = &ending.outcome
-        && record.missing.is_empty()
-    {
-        record.missing = vec![why.split(": ").next().unwrap_or(why).to_string()];
-    }
-    expectation(test, ending, record);
-    if matches!(record.status, Status::Pass | Status::Xpass) && !record.leaks.is_empty() {
-        let list: Vec<String> = record.leaks.iter().map(|leak| format!("{} {}", leak.kind, leak.what)).collect();
-        record.status = Status::Fail;
-        record.message = format!("left behind: {}", list.join(", "));
-    }
-}
-
-fn time_ran_out(record: &Record) -> String {
-    let Some(hang) = &record.hang else { return "time ran out".into() };
-    let seconds = hang.quiet_ms as f64 / 1000.0;
-    let last = hang.last_output.last().map(|line| format!("; last output: {line}")).unwrap_or_default();
-    match hang.kind {
-        HangKind::Guest => format!("time ran out and guest `{}` does not answer{last}", hang.guest),
-        HangKind::Busy => format!("time ran out while it was busy, {seconds:.0} s after its last output{last}"),
-        HangKind::Quiet => format!("time ran out while it only waited, {seconds:.0} s after its last output{last}"),
-    }
-}
-
-/// Applies what is known of the kernels in use.
-fn expectation(test: &Test, ending: &Ending, record: &mut Record) {
-    let expected = record.guests.iter().find_map(|used| Some((&used.kernel, test.expect.get(&used.kernel)?)));
-    let Some((kernel, expected)) = expected else { return };
-    let status = match expected {
-        Expected::Fail => Status::Fail,
-        Expected::Timeout => Status::Timeout,
-        Expected::Crash => Status::Crash,
-    };
-    let right_place = match &test.expect_at {
-        Some(at) => ending.step == *at,
-        None => ending.in_body,
-    };
-    if record.status == status && right_place {
-        record.status = Status::Xfail;
-        record.message = format!("as known of kernel `{kernel}`: {} ({})", test.because, record.message);
-    } else if record.status == Status::Pass {
-        record.status = if test.strict { Status::Fail } else { Status::Xpass };
-        record.message =
-            format!("it passed though kernel `{kernel}` is expected to {}: {}", status.word(), test.because);
     }
 }

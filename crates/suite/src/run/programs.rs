@@ -80,12 +80,23 @@ impl Context<'_> {
             _ => Ok(None),
         });
         self.running.insert(label.into(), Running { role: role.into(), stream });
+        self.unjoined.insert(label.into());
         started
     }
 
     /// How a spawned program ended, if it has.
     pub fn ended(&self, label: &str) -> Option<Exit> {
         self.outputs.get(label).and_then(|output| output.exit.clone())
+    }
+
+    /// From here on, a spawned program that fails ends the step under way; one that has failed already does so now.
+    pub fn guard(&mut self, on: bool) -> Result<(), Stop> {
+        self.guard_spawned = on;
+        let fallen = self.unjoined.iter().find_map(|label| Some((label, self.ended(label)?)));
+        match fallen.filter(|(_, exit)| on && !exit.success()) {
+            Some((label, exit)) => Err(Stop::Failed(self.ending(label, &exit))),
+            None => Ok(()),
+        }
     }
 
     /// How a program ended and what it said last, in one line.
@@ -103,6 +114,7 @@ impl Context<'_> {
 
     /// Waits for a spawned program's end.
     pub fn join(&mut self, label: &str, limit: Option<Duration>) -> Result<Exit, Stop> {
+        self.unjoined.remove(label);
         self.current = Some(label.into());
         let limit = limit.map(|limit| Instant::now() + limit.mul_f64(self.scale));
         loop {

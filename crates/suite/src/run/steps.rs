@@ -89,16 +89,17 @@ fn wait(context: &mut Context, role: &str, condition: &Condition, limit: Option<
     let timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     let request = Request::Wait(Wait { condition, timeout_ms, interval_ms: 0 });
     // A server that dies will never listen: say so at once.
-    context.guard_spawned = true;
-    let waited = context.pump(role, request, None, |_, event| match event {
-        Event::Done => Ok(Some(())),
-        Event::Failed(failure) if failure.kind == FailureKind::TimedOut => {
-            Err(Stop::Failed(format!("gave up after {:.0} s: {}", limit.as_secs_f64(), failure.message)))
-        }
-        Event::Failed(failure) => Err(Stop::Failed(failure.message)),
-        _ => Ok(None),
+    let waited = context.guard(true).and_then(|()| {
+        context.pump(role, request, None, |_, event| match event {
+            Event::Done => Ok(Some(())),
+            Event::Failed(failure) if failure.kind == FailureKind::TimedOut => {
+                Err(Stop::Failed(format!("gave up after {:.0} s: {}", limit.as_secs_f64(), failure.message)))
+            }
+            Event::Failed(failure) => Err(Stop::Failed(failure.message)),
+            _ => Ok(None),
+        })
     });
-    context.guard_spawned = false;
+    context.guard(false)?;
     waited
 }
 

@@ -4,6 +4,10 @@
 //! a panic text in it, the end of a machine is the end of the namespace's first process. Everything between is the
 //! real thing: protocol, agent, control groups, signals, files.
 
+#![allow(dead_code)]
+
+mod lab;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -17,6 +21,8 @@ use std::time::Duration;
 use protocol::host::{Session, Stream};
 use protocol::{ChannelError, Event, Exec, Input, Request};
 use suite::{CrashInfo, GuestError, GuestInfo, GuestStream, Guests, Health};
+
+pub use lab::{ended, options, record, run, tests};
 
 /// Silence that counts as a hang.
 const SILENCE: Duration = Duration::from_secs(4);
