@@ -48,8 +48,21 @@ impl Children {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Starts the reaping thread when there is the first child. Before, there is nothing to reap, orphans included.
+    fn start_reaping() -> io::Result<()> {
+        static STARTED: Mutex<bool> = Mutex::new(false);
+        let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*started {
+            let thread = std::thread::Builder::new().name("reap".into()).stack_size(128 * 1024);
+            thread.spawn(|| children().reap_for_ever())?;
+            *started = true;
+        }
+        Ok(())
+    }
+
     /// Starts a program. The eventfd is written when it has ended; then ask [`Children::take_ended`].
     pub fn spawn(&self, command: &mut Command, notify: OwnedFd) -> io::Result<Child> {
+        Self::start_reaping()?;
         let mut table = self.table();
         let child = command.spawn()?;
         table.insert(child.id(), Entry::Running(notify));
@@ -112,8 +125,7 @@ impl Children {
         }
     }
 
-    /// Reaps for ever. Started once, in a thread of its own.
-    pub fn reap_for_ever(&self) {
+    fn reap_for_ever(&self) {
         loop {
             let pid = match sys::wait_any() {
                 Ok(pid) => pid,

@@ -17,13 +17,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use protocol::{BootReport, BootStep, PORT_NAME};
+use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::console::{self, Level};
-use crate::kernel::links;
-use crate::kernel::uevent::Uevents;
+use crate::kernel::uevent;
 use crate::proc;
 use crate::serve::port::{self, Port};
+use crate::sys;
 pub use cmdline::{Parameters, Root};
 
 /// How long a disk or the port may take to appear. Only reached when it never will.
@@ -83,28 +84,24 @@ pub fn boot() -> io::Result<Booted> {
     let mut boot = Boot { report };
     boot.faults(faults);
     boot.faults(parameters.unknown.clone());
-    let uevents = Uevents::open()?;
     boot.step("modules", modules::load_all);
+    let automatic = mounts::stop_module_loading();
     // Things that have nothing to do with each other, on two processors if there are two.
     let (assembled, file) = thread::scope(|scope| {
-        let aside = [
-            ("mounts", scope.spawn(|| timed(mounts::below))),
-            ("system", scope.spawn(|| timed(|faults| system(&parameters, faults)))),
-        ];
+        let aside = scope.spawn(|| timed(|faults| system(&parameters, faults)));
+        boot.step("mounts", mounts::below);
         let assembled = (parameters.root == Root::Overlay)
-            .then(|| boot.step("disks", |_| root::assemble(&uevents, Instant::now() + DEVICE_PATIENCE)));
-        let file = boot.step("port", |_| open_port(&uevents));
-        for (name, thread) in aside {
-            match thread.join() {
-                Ok(done) => boot.note(name, done),
-                Err(_) => boot.faults(vec![format!("the step {name} panicked")]),
-            }
+            .then(|| boot.step("disks", |_| root::assemble(Instant::now() + DEVICE_PATIENCE)));
+        let file = boot.step("port", |_| open_port());
+        match aside.join() {
+            Ok(done) => boot.note("system", done),
+            Err(_) => boot.faults(vec!["setting up the system panicked".into()]),
         }
         (assembled, file)
     });
-    if let Some(Err(fault)) =
-        assembled.map(|assembled| assembled.and_then(|()| boot.step("switch", |_| root::switch())))
-    {
+    mounts::resume_module_loading(automatic);
+    let entered = assembled.map(|assembled| assembled.and_then(|()| boot.step("switch", |_| root::switch())));
+    if let Some(Err(fault)) = entered {
         // There the agent can still be asked what is wrong.
         boot.faults(vec![format!("{fault}; the guest stays in its initramfs")]);
     }
@@ -120,9 +117,9 @@ pub fn boot() -> io::Result<Booted> {
 }
 
 /// Opens the channel, once the host has told the kernel its name and the kernel has made its node.
-fn open_port(uevents: &Uevents) -> io::Result<File> {
+fn open_port() -> io::Result<File> {
     let look = || File::options().read(true).write(true).open(port::find(PORT_NAME)?).ok();
-    uevents.until(Instant::now() + DEVICE_PATIENCE, look).ok_or_else(|| {
+    uevent::until(Instant::now() + DEVICE_PATIENCE, look)?.ok_or_else(|| {
         let text = format!("no virtio-serial port named {PORT_NAME} could be opened within {DEVICE_PATIENCE:?}");
         io::Error::new(io::ErrorKind::NotFound, text)
     })
@@ -139,7 +136,8 @@ fn system(parameters: &Parameters, faults: &mut Vec<String>) {
         let name = rustix::system::sethostname(parameters.guest.as_bytes());
         check("setting the host name", name.map_err(Into::into));
     }
-    check("bringing lo up", links::set_up(1));
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None).map_err(io::Error::from);
+    check("bringing lo up", socket.and_then(|socket| sys::bring_up(&socket, "lo")));
     // RDMA and dma-buf tests pin memory; sockets and queues are file descriptors.
     for (resource, limit) in [(Resource::Memlock, None), (Resource::Nofile, Some(1 << 16)), (Resource::Stack, None)] {
         let soft = if resource == Resource::Stack { Some(8 << 20) } else { limit };

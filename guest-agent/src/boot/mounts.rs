@@ -17,9 +17,26 @@ pub fn first(faults: &mut Vec<String>) {
     one(faults, "devtmpfs", "/dev", MountFlags::NOSUID, "mode=0755");
 }
 
-/// Everything else under `/sys` and `/dev`. This comes before the root changes, and not only because it can then be
-/// done while the disks are: mounting a bpffs has the kernel ask for a module `bpf_preload` (kernel/bpf/inode.c), and in
-/// the image that would run modprobe, which under emulation takes longer than the rest of the boot.
+/// Where the kernel keeps the path of the program that loads modules for it.
+const MODPROBE: &str = "/proc/sys/kernel/modprobe";
+
+/// Keeps the kernel from running modprobe until [`resume_module_loading`]. It would for almost everything asked of it
+/// for the first time (a bpffs wants `bpf_preload`, kernel/bpf/inode.c), find nothing in the initramfs, and under
+/// emulation each attempt costs as much as the mount itself.
+pub fn stop_module_loading() -> Option<String> {
+    let usual = fs::read_to_string(MODPROBE).ok()?;
+    fs::write(MODPROBE, "\n").ok()?;
+    Some(usual)
+}
+
+/// Lets the kernel load modules as it did before.
+pub fn resume_module_loading(usual: Option<String>) {
+    if let Some(usual) = usual {
+        let _ = fs::write(MODPROBE, usual);
+    }
+}
+
+/// Everything else under `/sys` and `/dev`. It is moved along with them when the root changes.
 pub fn below(faults: &mut Vec<String>) {
     let plain = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV;
     let memory = MountFlags::NOSUID | MountFlags::NODEV;
@@ -31,8 +48,6 @@ pub fn below(faults: &mut Vec<String>) {
     one(&mut absent, "bpf", "/sys/fs/bpf", plain, "mode=0700");
     one(&mut absent, "debugfs", "/sys/kernel/debug", plain, "");
     one(&mut absent, "tracefs", "/sys/kernel/tracing", plain, "");
-    one(&mut absent, "configfs", "/sys/kernel/config", plain, "");
-    one(&mut absent, "mqueue", "/dev/mqueue", plain, "");
     one(&mut absent, "hugetlbfs", "/dev/hugepages", memory, "");
     // Bash's process substitution wants the first; one that exists already is as good.
     let links = [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")];

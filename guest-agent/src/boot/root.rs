@@ -10,7 +10,7 @@ use rustix::mount::{MountFlags, mount, mount_move};
 use rustix::process::{chdir, chroot};
 
 use crate::console::{self, Level};
-use crate::kernel::uevent::Uevents;
+use crate::kernel::uevent;
 
 /// Serials of the disks, in the order of the overlay's layers: the first hides what the next holds.
 const DISKS: [&str; 2] = ["kit", "base"];
@@ -18,9 +18,10 @@ const DISKS: [&str; 2] = ["kit", "base"];
 const STAGE: &str = "/lab";
 
 /// Mounts the disks and the overlay of them.
-pub fn assemble(uevents: &Uevents, deadline: Instant) -> Result<(), String> {
+pub fn assemble(deadline: Instant) -> Result<(), String> {
     for serial in DISKS {
-        let found = uevents.until(deadline, || find_disk(serial));
+        let found =
+            uevent::until(deadline, || find_disk(serial)).map_err(|error| format!("waiting for disks: {error}"))?;
         let disk = found.ok_or_else(|| format!("no virtio disk with the serial {serial} (disks: {})", list_disks()))?;
         let point = format!("{STAGE}/{serial}");
         make(&point)?;

@@ -63,15 +63,6 @@ fn interface(payload: &[u8]) -> Interface {
     link
 }
 
-/// Brings an interface up.
-pub fn set_up(index: u32) -> io::Result<()> {
-    let mut body = vec![0; 4];
-    body.extend_from_slice(&index.to_ne_bytes());
-    body.extend_from_slice(&IFF_UP.to_ne_bytes());
-    body.extend_from_slice(&IFF_UP.to_ne_bytes());
-    Netlink::open(None)?.request(RTM_NEWLINK, 0, &body, |_, _| {})
-}
-
 /// Makes an interface of a kind with the kernel's defaults. An unknown kind is `EOPNOTSUPP`; the kernel loads the module
 /// `rtnl-link-KIND` if it can.
 pub fn create(name: &str, kind: &str) -> io::Result<()> {

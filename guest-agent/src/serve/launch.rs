@@ -18,7 +18,9 @@ use crate::children::children;
 use crate::{scope, sys};
 
 /// Environment of every program unless the request says otherwise.
-const ENVIRONMENT: [(&str, &str); 4] = [("PATH", PATH), ("HOME", "/root"), ("LANG", "C.UTF-8"), ("LC_ALL", "C.UTF-8")];
+const ENVIRONMENT: [(&str, &str); 2] = [("PATH", PATH), ("HOME", "/root")];
+/// The C library's UTF-8 locale; an image without it gets plain C, or bash complains at every start.
+const UTF8_LOCALE: &str = "/usr/lib/locale/C.utf8";
 /// Where programs are looked up.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -72,6 +74,7 @@ pub fn command(exec: &Exec) -> Result<Command, Failure> {
     }
     let mut command = Command::new(program);
     command.args(arguments).current_dir(cwd).env_clear().envs(ENVIRONMENT);
+    command.env("LANG", if Path::new(UTF8_LOCALE).exists() { "C.UTF-8" } else { "C" });
     if let Some(size) = exec.pty.as_ref().filter(|size| !size.term.is_empty()) {
         command.env("TERM", &size.term);
     }

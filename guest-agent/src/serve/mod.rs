@@ -23,7 +23,7 @@ use protocol::mux::{Mux, MuxStream, Service, Vitals};
 use protocol::{BootReport, ChannelError, Event, Failure, FailureKind, Hello, Request};
 
 use crate::console::{self, Level};
-use crate::{children, proc, scope};
+use crate::{proc, scope};
 use answer::{failure, send};
 use port::{Heard, Port};
 
@@ -111,7 +111,6 @@ fn serve(stream: &Arc<MuxStream>, request: &Request, boot: &BootReport) -> Resul
 
 /// Serves the channel until it is gone for good, which a virtio port never is.
 pub fn run(port: &Port, boot: BootReport, nonce: Option<u32>) {
-    start_reaper();
     let hello = Hello { build: BUILD.into(), boot: Some(boot.clone()) };
     let server = Arc::new(Server { boot, serving: Mutex::new(0), served: Condvar::new() });
     let door = Door(server.clone());
@@ -161,12 +160,5 @@ fn write(mux: &Mux, port: &Port) {
             }
             return;
         }
-    }
-}
-
-fn start_reaper() {
-    let thread = thread::Builder::new().name("reap".into()).stack_size(STACK);
-    if let Err(error) = thread.spawn(|| children::children().reap_for_ever()) {
-        console::log(Level::Critical, &format!("cannot start the reaping thread: {error}"));
     }
 }
