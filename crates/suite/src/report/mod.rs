@@ -24,8 +24,9 @@ pub const JUNIT: &str = "junit.xml";
 /// For kernel people's tools.
 pub const KTAP: &str = "results.ktap";
 
-/// Writes every report of a run.
+/// Writes every report of a run into a directory, which is made if missing.
 pub fn write_all(report: &Report, dir: &Path) -> Result<(), JournalError> {
+    fs::create_dir_all(dir).map_err(|source| JournalError { path: dir.to_path_buf(), source })?;
     let path = dir.join(RESULTS);
     let json = serde_json::to_vec_pretty(report).map_err(|e| JournalError { path: path.clone(), source: e.into() })?;
     replace(&path, &json)?;
