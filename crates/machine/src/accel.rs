@@ -83,9 +83,21 @@ struct Record {
     works: bool,
     /// Why none can.
     broken: Option<String>,
-    /// Kernels that did not start, with the reason.
-    kernels: Vec<(String, String)>,
+    /// Kernels that did not start.
+    kernels: Vec<Silent>,
 }
+
+/// A kernel that showed no sign of life under KVM.
+#[derive(Debug, Serialize, Deserialize)]
+struct Silent {
+    identity: String,
+    reason: String,
+    /// It ran under TCG, so it is KVM that is at fault.
+    ran_elsewhere: bool,
+}
+
+/// So many kernels that run elsewhere and not under KVM settle it for all others.
+const ENOUGH: usize = 2;
 
 /// The memory of verdicts: a small file in a directory of ours.
 #[derive(Debug, Clone)]
@@ -106,8 +118,12 @@ impl Verdicts {
             return Known::Broken(reason);
         }
         let identity = kernel_identity(kernel);
-        if let Some((_, reason)) = record.kernels.into_iter().find(|(k, _)| Some(k) == identity.as_ref()) {
-            return Known::Broken(reason);
+        if let Some(silent) = record.kernels.iter().find(|s| Some(&s.identity) == identity.as_ref()) {
+            return Known::Broken(silent.reason.clone());
+        }
+        let mut elsewhere = record.kernels.iter().filter(|s| s.ran_elsewhere);
+        if let (false, Some(silent)) = (record.works, elsewhere.nth(ENOUGH - 1)) {
+            return Known::Broken(format!("{} for {ENOUGH} other kernels that run under TCG", silent.reason));
         }
         if record.works { Known::Works } else { Known::Nothing }
     }
@@ -129,10 +145,21 @@ impl Verdicts {
             Fault::Hypervisor(reason) => record.broken = Some(reason.clone()),
             Fault::Kernel(reason) => {
                 if let Some(identity) = kernel_identity(kernel) {
-                    record.kernels.retain(|(k, _)| *k != identity);
-                    record.kernels.push((identity, reason.clone()));
+                    record.kernels.retain(|s| s.identity != identity);
+                    record.kernels.push(Silent { identity, reason: reason.clone(), ran_elsewhere: false });
                 }
             }
+        })
+    }
+
+    /// A kernel that was silent under KVM has booted under TCG.
+    pub(crate) fn ran_elsewhere(&self, kernel: &Path) -> io::Result<()> {
+        let Some(identity) = kernel_identity(kernel) else { return Ok(()) };
+        if !self.load().kernels.iter().any(|s| s.identity == identity && !s.ran_elsewhere) {
+            return Ok(());
+        }
+        self.update(|record| {
+            record.kernels.iter_mut().filter(|s| s.identity == identity).for_each(|s| s.ran_elsewhere = true);
         })
     }
 
@@ -236,6 +263,20 @@ mod tests {
         assert_eq!(verdicts.known(&b), Known::Works);
         image(dir.path(), "a", b"rebuilt");
         assert_eq!(verdicts.known(&a), Known::Works);
+    }
+
+    #[test]
+    fn kernels_that_run_elsewhere_put_the_blame_on_kvm() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (a, b, c) = (image(dir.path(), "a", b"a"), image(dir.path(), "b", b"b"), image(dir.path(), "c", b"c"));
+        let verdicts = Verdicts::new(dir.path().join("v"));
+        for kernel in [&a, &b] {
+            assert_eq!(verdicts.known(kernel), Known::Nothing);
+            verdicts.fault(kernel, &Fault::Kernel("silent".into())).expect("record");
+            assert_eq!(verdicts.known(&c), Known::Nothing, "a broken kernel says nothing about another");
+            verdicts.ran_elsewhere(kernel).expect("record");
+        }
+        assert!(matches!(verdicts.known(&c), Known::Broken(why) if why.contains("2 other kernels")));
     }
 
     #[test]

@@ -120,6 +120,10 @@ const BASE_CMDLINE: &[&str] = &[
     "no_timer_check",
     // Nothing hostile runs in a lab guest, and emulated mitigations cost a lot.
     "mitigations=off",
+    // A hung guest is asked over its serial line what it does; distributions forbid that by default.
+    "sysrq_always_enabled",
+    // …and a guest that takes no interrupts any more shows where it is when an NMI makes it panic.
+    "unknown_nmi_panic",
 ];
 
 struct Args(Vec<OsString>);

@@ -107,7 +107,7 @@ pub(crate) fn silence(console_text: &str) -> Hint {
     let text = if console_text.trim().is_empty() {
         "the kernel wrote nothing: it may lack a serial console (CONFIG_SERIAL_8250_CONSOLE), not be an x86-64 bzImage, \
          or have stopped before its console; try the stock kernel, or `--gdb`"
-    } else if console_text.contains("no virtio port") || console_text.contains("no port named") {
+    } else if console_text.contains("no virtio-serial port named") {
         "the kernel has no virtio console: CONFIG_VIRTIO_CONSOLE and CONFIG_VIRTIO_PCI must be built in or in the initramfs"
     } else if console_text.contains("Run /init as init process") {
         "the agent runs and does not reach its channel: the kernel probably has no virtio console (CONFIG_VIRTIO_CONSOLE, \

@@ -18,6 +18,7 @@ pub mod console;
 pub mod crash;
 pub mod health;
 mod hints;
+mod interrogate;
 mod machine;
 pub mod plan;
 pub mod process;

@@ -17,13 +17,16 @@ use crate::console::Console;
 use crate::crash::{Crash, Watcher};
 use crate::health::{Gauge, HangRule};
 use crate::plan::LaunchPlan;
-use crate::process::{Exit, ProcessId};
-use crate::qmp::{Qmp, QmpError};
+use crate::process::{Exit, ProcessId, ThreadTime};
+use crate::qmp::Qmp;
 use crate::start::Qemu;
 
-/// How long a kernel under KVM may stay silent before `auto` gives up on KVM. On a working KVM the first console byte
-/// comes within a second, so this is the price of a wrong guess on a starved host, not of a normal boot.
-const KVM_SILENCE: Duration = Duration::from_secs(5);
+/// How much CPU time a virtual CPU under KVM may use before the kernel's first console byte. A working KVM needs a few
+/// tenths of a second for firmware and decompression; CPU time, unlike the clock, does not run on a busy host.
+const KVM_EFFORT: Duration = Duration::from_secs(2);
+
+/// How long a kernel under KVM may stay silent, whatever the host's load.
+const KVM_SILENCE: Duration = Duration::from_secs(20);
 
 /// A guest's machine.
 #[derive(Debug)]
@@ -155,23 +158,6 @@ impl Machine {
         let qemu = Qemu::start(&plan, engine, progress)?;
         let mut state = self.lock();
         *state = State { hang: state.hang, ..State::new(plan, qemu, fallback, start) };
-        Ok(())
-    }
-
-    /// Sends a magic-sysrq key over the serial line (a break, then the key): works while the kernel takes interrupts,
-    /// even when no process runs any more. The answer appears on the console. `l` shows what the CPUs do, `w` who is
-    /// blocked. The kernel needs `CONFIG_MAGIC_SYSRQ_SERIAL`.
-    pub fn sysrq(&self, key: char) -> Result<(), QmpError> {
-        use std::io::Write;
-        let (qmp, socket) = {
-            let state = self.lock();
-            (state.qemu.qmp.clone(), state.plan.console_socket())
-        };
-        let mut line = std::os::unix::net::UnixStream::connect(socket)?;
-        qmp.execute(qapi::qmp::chardev_send_break { id: "console".into() })?;
-        line.write_all(key.encode_utf8(&mut [0; 4]).as_bytes())?;
-        // QEMU hands a byte to the UART when the guest has room for it; closing at once could lose it.
-        std::thread::sleep(Duration::from_millis(100));
         Ok(())
     }
 
@@ -368,7 +354,10 @@ fn prove(
         return Ok(None);
     }
     let deadline = Instant::now() + KVM_SILENCE;
-    while Instant::now() < deadline {
+    let threads = qemu.qmp.cpu_threads().unwrap_or_default();
+    let pid = qemu.process.id().pid;
+    let effort = || Duration::from_nanos(threads.iter().map(|&tid| ThreadTime::of(pid, tid).ran_ns).sum());
+    while Instant::now() < deadline && effort() < KVM_EFFORT {
         progress.check_cancelled()?;
         if let Some(fault) = hypervisor_fault(qemu) {
             return Ok(Some(fault));
@@ -382,7 +371,8 @@ fn prove(
         let known = qemu.qmp.events(0).len();
         qemu.qmp.wait_event(known, Duration::from_millis(20));
     }
-    Ok(Some(Fault::Kernel(format!("the kernel wrote nothing to its console within {KVM_SILENCE:?}"))))
+    let (spent, after) = (effort(), qemu.started.elapsed());
+    Ok(Some(Fault::Kernel(format!("no console output after {after:.1?} and {spent:.1?} of CPU time"))))
 }
 
 /// The hypervisor gave up on the guest.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use progress::Progress;
 use protocol::ChannelError;
 
-use crate::accel::{Accelerator, Engine, Fault};
+use crate::accel::{Accelerator, Engine, Fault, Verdicts};
 use crate::boot::{BootError, Hint, Ready};
 use crate::console::{Console, ConsoleTail};
 use crate::crash::Severity;
@@ -47,7 +47,10 @@ impl Machine {
             let left = timeout.checked_sub(started.elapsed());
             match self.round(greeted, timeout, left)? {
                 None => {}
-                Some(Found::Ready(ready)) => return Ok(ready),
+                Some(Found::Ready(ready)) => {
+                    self.acquit(&ready);
+                    return Ok(ready);
+                }
                 Some(Found::Error(error)) => return Err(error),
                 Some(Found::Fault(fault)) => self.fall_back(&fault, progress)?,
             }
@@ -109,6 +112,15 @@ impl Machine {
             thread::sleep(ROUND);
         }
         Ok(None)
+    }
+
+    /// A kernel that KVM could not run and TCG can is not to blame.
+    fn acquit(&self, ready: &Ready) {
+        let plan = self.plan();
+        if let (Some(dir), true, Engine::Tcg) = (&plan.verdict_dir, ready.fallback.is_some(), ready.engine) {
+            // Only costs another try next time.
+            let _ = Verdicts::new(dir).ran_elsewhere(&plan.kernel);
+        }
     }
 
     fn fall_back(&self, fault: &Fault, progress: &Progress) -> Result<(), BootError> {

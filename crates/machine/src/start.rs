@@ -18,7 +18,7 @@ use crate::console::{Console, ConsoleTail};
 use crate::hints;
 use crate::plan::LaunchPlan;
 use crate::process::{Exit, Offspring};
-use crate::qmp::Qmp;
+use crate::qmp::{Qmp, QmpError};
 
 /// How long QEMU may take to create its sockets. It needs tens of milliseconds; a host that swaps needs longer.
 const SOCKETS: Duration = Duration::from_secs(30);
@@ -95,14 +95,15 @@ impl Qemu {
             source,
         })?;
 
+        let ended = |exit| {
+            let said = log.last_lines(log_start, 20).unwrap_or_default();
+            let hint = hints::qemu(&said.0.join("\n"));
+            LaunchError::Exited { guest: guest(), exit, said, hint }
+        };
         let connected = (|| {
             let connect = |path: &Path, process: &mut Offspring| {
                 connect(path, process, progress).map_err(|e| match e {
-                    Unconnected::Exited(exit) => {
-                        let said = log.last_lines(log_start, 20).unwrap_or_default();
-                        let hint = hints::qemu(&said.0.join("\n"));
-                        LaunchError::Exited { guest: guest(), exit, said, hint }
-                    }
+                    Unconnected::Exited(exit) => ended(exit),
                     Unconnected::Late => {
                         let said = log.last_lines(log_start, 20).unwrap_or_default();
                         LaunchError::NoSocket { guest: guest(), socket: path.into(), waited: SOCKETS, said }
@@ -114,7 +115,17 @@ impl Qemu {
                 })
             };
             let socket = connect(&plan.qmp_socket(), &mut process)?;
-            let qmp = Qmp::start(socket).map_err(|source| LaunchError::Qmp { guest: guest(), source })?;
+            let qmp = match Qmp::start(socket) {
+                Ok(qmp) => qmp,
+                Err(source @ QmpError::Closed(_)) => {
+                    // QEMU opens its sockets before it loads the kernel, and ends when it cannot.
+                    return Err(match process.wait(Duration::from_secs(5)) {
+                        Ok(Some(exit)) => ended(exit),
+                        _ => LaunchError::Qmp { guest: guest(), source },
+                    });
+                }
+                Err(source) => return Err(LaunchError::Qmp { guest: guest(), source }),
+            };
             let socket = connect(&plan.agent_socket(), &mut process)?;
             let session =
                 Session::start(socket, plan.nonce).map_err(|source| LaunchError::Channel { guest: guest(), source })?;

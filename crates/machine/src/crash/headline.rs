@@ -230,26 +230,21 @@ fn info(rest: &str) -> Option<CrashKind> {
     rest.starts_with("trying to register non-static key").then_some(CrashKind::Lockdep)
 }
 
+/// Whether a line is part of a register dump (arch/x86/kernel/process_64.c, `__show_regs()`).
+pub(super) fn register(text: &str) -> bool {
+    const STARTS: &[&str] = &[
+        "RIP:", "RSP:", "RAX:", "RDX:", "RBP:", "R10:", "R13:", "FS:", "CS:", "CR2:", "DR0:", "DR3:", "PKRU:", "Code:",
+        "EFLAGS", "ORIG_RAX",
+    ];
+    STARTS.iter().any(|s| text.starts_with(s))
+}
+
 /// Whether a line goes on with a report whose trace has begun: registers, more traces, the stall detectors' tables.
 pub(super) fn continues(text: &str) -> bool {
     const STARTS: &[&str] = &[
         "Call Trace",
         "<",
         "</",
-        "RIP:",
-        "RSP:",
-        "RAX:",
-        "RDX:",
-        "RBP:",
-        "R10:",
-        "R13:",
-        "FS:",
-        "CS:",
-        "CR2:",
-        "DR0:",
-        "DR3:",
-        "PKRU:",
-        "Code:",
         "CPU:",
         "UID:",
         "Hardware name:",
@@ -275,8 +270,6 @@ pub(super) fn continues(text: &str) -> bool {
         "workqueue",
         "in-flight:",
         "pending:",
-        "EFLAGS",
-        "ORIG_RAX",
         "[<",
         "?",
         "irq event stamp",
@@ -285,7 +278,8 @@ pub(super) fn continues(text: &str) -> bool {
         "Kernel Offset",
     ];
     let text = text.trim_start();
-    text.is_empty() || STARTS.iter().any(|s| text.starts_with(s)) || super::frame::Frame::of_trace_line(text).is_some()
+    let known = text.is_empty() || register(text) || STARTS.iter().any(|s| text.starts_with(s));
+    known || super::frame::Frame::of_trace_line(text).is_some()
 }
 
 #[cfg(test)]

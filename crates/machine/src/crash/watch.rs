@@ -266,6 +266,9 @@ impl Report {
                 self.frames.push(frame);
             }
             // `Allocated by task 12:` starts another trace; a blank line or a register dump ends the first.
+            // An exception's registers stand between the frames of its handler and those of what it interrupted.
+            None if line.starts_with("RIP: 0010:") && self.called => self.frames.extend(Frame::find(line)),
+            None if headline::register(line) => {}
             None if line.starts_with("? ") => self.found.extend(Frame::find(line)),
             None if !self.frames.is_empty() && !line.starts_with(['<', '[']) => self.trace_over = true,
             None => {}
