@@ -146,7 +146,9 @@ fn what_is_left_behind() {
         [[test]]
         name = "stray"
         summary = "a process that left its session is found and killed"
-        steps = [{ exec = ["sh", "-c", "setsid sleep 1000 < /dev/null > /dev/null 2>&1 &"] }]
+        steps = [{ exec = ["sh", "-c", """setsid sleep 1000 < /dev/null > /dev/null 2>&1 &
+            # A program has no command line before it is executed.
+            until tr '\\0' ' ' < /proc/$!/cmdline | grep -q '^sleep 1000'; do :; done"""] }]
         "#,
     );
     ended(&report, "sysctl", Status::Fail, "left behind: sysctl changed: net.ipv4.ip_forward from \"0\" to \"1\"");
