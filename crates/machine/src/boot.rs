@@ -10,9 +10,9 @@ use std::time::Duration;
 use protocol::{ChannelError, Hello};
 
 use crate::accel::Engine;
+use crate::check::PlanError;
 use crate::console::ConsoleTail;
 use crate::crash::Crash;
-use crate::plan::PlanError;
 use crate::process::Exit;
 use crate::qmp::QmpError;
 
@@ -147,14 +147,14 @@ pub enum BootError {
         /// What to do.
         hint: Hint,
     },
-    /// The virtual machine stopped on its own.
-    #[error("guest `{guest}`: the virtual machine stopped ({status}) on {engine}{said}\n  console:{console}{hint}")]
+    /// The hypervisor stopped the machine, or does not run it.
+    #[error("guest `{guest}`: {engine} cannot run it: {status}{said}\n  console:{console}{hint}")]
     Stopped {
         /// The guest.
         guest: String,
         /// What ran it.
         engine: Engine,
-        /// QEMU's run state, for instance `internal-error`.
+        /// What is known about it.
         status: String,
         /// What QEMU printed.
         said: ConsoleTail,

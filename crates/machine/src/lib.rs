@@ -14,6 +14,7 @@
 pub mod accel;
 mod args;
 pub mod boot;
+mod check;
 pub mod console;
 pub mod crash;
 pub mod health;
@@ -26,12 +27,14 @@ pub mod qmp;
 mod ready;
 mod shell;
 mod start;
+mod trial;
 
 pub use accel::{Accelerator, Engine, Verdicts};
 pub use boot::{BootError, Hint, LaunchError, Ready};
+pub use check::PlanError;
 pub use console::{Console, ConsoleTail};
 pub use crash::{Crash, CrashKind, Severity};
 pub use health::{Activity, HangRule, Health};
 pub use machine::{Machine, PowerDown};
-pub use plan::{Disk, GdbStub, LaunchPlan, Nic, NicBackend, NicModel, PlanError, QemuProgram};
+pub use plan::{Disk, GdbStub, LaunchPlan, Nic, NicBackend, NicModel, QemuProgram};
 pub use process::{Exit, ProcessId};

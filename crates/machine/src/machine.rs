@@ -11,22 +11,16 @@ use progress::Progress;
 use protocol::Request;
 use protocol::host::Session;
 
-use crate::accel::{self, Accelerator, Engine, Fault, Known, Verdicts};
+use crate::accel::Engine;
 use crate::boot::LaunchError;
 use crate::console::Console;
 use crate::crash::{Crash, Watcher};
 use crate::health::{Gauge, HangRule};
 use crate::plan::LaunchPlan;
-use crate::process::{Exit, ProcessId, ThreadTime};
+use crate::process::{Exit, ProcessId};
 use crate::qmp::Qmp;
 use crate::start::Qemu;
-
-/// How much CPU time a virtual CPU under KVM may use before the kernel's first console byte. A working KVM needs a few
-/// tenths of a second for firmware and decompression; CPU time, unlike the clock, does not run on a busy host.
-const KVM_EFFORT: Duration = Duration::from_secs(2);
-
-/// How long a kernel under KVM may stay silent, whatever the host's load.
-const KVM_SILENCE: Duration = Duration::from_secs(20);
+use crate::trial;
 
 /// A guest's machine.
 #[derive(Debug)]
@@ -47,6 +41,8 @@ pub(crate) struct State {
     pub(crate) console_start: u64,
     pub(crate) watch: Watch,
     pub(crate) ready: bool,
+    /// When the hypervisor was last asked whether it runs the guest.
+    pub(crate) asked: Instant,
     pub(crate) gauge: Gauge,
     pub(crate) hang: HangRule,
 }
@@ -80,7 +76,7 @@ impl Machine {
     pub fn launch(plan: LaunchPlan, progress: &Progress) -> Result<Machine, LaunchError> {
         Qemu::prepare(&plan)?;
         let console = Console::new(plan.console_log());
-        let (qemu, fallback) = first_start(&plan, &console, progress)?;
+        let (qemu, fallback) = trial::first_start(&plan, &console, progress)?;
         Ok(Machine { log_dir: plan.log_dir.clone(), state: Mutex::new(State::new(plan, qemu, fallback, 0)), console })
     }
 
@@ -234,6 +230,7 @@ impl State {
             console_start,
             watch,
             ready: false,
+            asked: Instant::now(),
             gauge: Gauge::default(),
             hang: HangRule::default(),
         }
@@ -263,7 +260,7 @@ fn kill(state: &mut State) -> Result<Exit, LaunchError> {
     state.qemu.process.kill().map_err(file)
 }
 
-fn console_length(plan: &LaunchPlan, console: &Console) -> Result<u64, LaunchError> {
+pub(crate) fn console_length(plan: &LaunchPlan, console: &Console) -> Result<u64, LaunchError> {
     let file =
         |source| LaunchError::File { guest: plan.name.clone(), what: "log", path: console.path().into(), source };
     console.len().map_err(file)
@@ -272,118 +269,4 @@ fn console_length(plan: &LaunchPlan, console: &Console) -> Result<u64, LaunchErr
 /// The nonce after this one; 0 means "none" to the channel.
 fn next_nonce(nonce: u32) -> u32 {
     nonce.checked_add(1).unwrap_or(1)
-}
-
-/// Decides the accelerator by trying.
-fn first_start(
-    plan: &LaunchPlan,
-    console: &Console,
-    progress: &Progress,
-) -> Result<(Qemu, Option<String>), LaunchError> {
-    let tcg = |reason: String, remembered: bool| {
-        let remembered = if remembered { ", as seen before in this boot of the host" } else { "" };
-        progress.warn(format!("guest `{}`: KVM is not used ({reason}{remembered}); emulating with TCG", plan.name));
-        Ok((Qemu::start(plan, Engine::Tcg, progress)?, Some(reason)))
-    };
-    match plan.accelerator {
-        Accelerator::Tcg => return Ok((Qemu::start(plan, Engine::Tcg, progress)?, None)),
-        Accelerator::Kvm => {
-            accel::kvm_opens().map_err(|reason| LaunchError::NoKvm { guest: plan.name.clone(), reason })?;
-            return Ok((Qemu::start(plan, Engine::Kvm, progress)?, None));
-        }
-        Accelerator::Auto if plan.icount => {
-            return Ok((Qemu::start(plan, Engine::Tcg, progress)?, Some("deterministic time needs TCG".into())));
-        }
-        Accelerator::Auto => {}
-    }
-    if let Err(reason) = accel::kvm_opens() {
-        return tcg(reason, false);
-    }
-    let verdicts = plan.verdict_dir.as_ref().map(Verdicts::new);
-    // Held until there is a verdict, so that guests started together do not all try. Not being able to remember costs
-    // time, not correctness.
-    let _turn = verdicts.as_ref().and_then(|v| v.lock().ok());
-    match verdicts.as_ref().map_or(Known::Nothing, |v| v.known(&plan.kernel)) {
-        Known::Works => return Ok((Qemu::start(plan, Engine::Kvm, progress)?, None)),
-        Known::Broken(reason) => return tcg(reason, true),
-        Known::Nothing => {}
-    }
-    let fault = match Qemu::start(plan, Engine::Kvm, progress) {
-        Ok(mut qemu) => match prove(plan, &mut qemu, console, progress)? {
-            None => {
-                remember(plan, None, progress);
-                return Ok((qemu, None));
-            }
-            Some(fault) => fault,
-        },
-        // Anything else that is wrong with the command line will fail again on TCG, and be reported from there.
-        Err(LaunchError::Exited { said, exit, .. }) => match said.0.iter().find(|l| l.to_lowercase().contains("kvm")) {
-            Some(line) => Fault::Hypervisor(line.clone()),
-            None => Fault::Kernel(format!("QEMU ended with {exit}")),
-        },
-        Err(other) => return Err(other),
-    };
-    remember(plan, Some(&fault), progress);
-    // What the attempt wrote is not part of the boot that counts, and QEMU appends.
-    let log = |source| LaunchError::File { guest: plan.name.clone(), what: "log", path: console.path().into(), source };
-    std::fs::File::create(console.path()).map_err(log)?;
-    tcg(fault.reason().to_owned(), false)
-}
-
-/// Writes a verdict down. A memory that cannot be written is worth a word, no more.
-pub(crate) fn remember(plan: &LaunchPlan, fault: Option<&Fault>, progress: &Progress) {
-    let Some(dir) = &plan.verdict_dir else { return };
-    let verdicts = Verdicts::new(dir);
-    let written = match fault {
-        None => verdicts.works(),
-        Some(fault) => verdicts.fault(&plan.kernel, fault),
-    };
-    if let Err(e) = written {
-        progress.warn(format!("cannot remember in {} whether KVM works: {e}; it will be tried again", dir.display()));
-    }
-}
-
-/// Watches a machine under KVM until its kernel has spoken (`None`) or has shown that it will not.
-fn prove(
-    plan: &LaunchPlan,
-    qemu: &mut Qemu,
-    console: &Console,
-    progress: &Progress,
-) -> Result<Option<Fault>, LaunchError> {
-    if plan.gdb.as_ref().is_some_and(|g| g.hold) {
-        return Ok(None);
-    }
-    let deadline = Instant::now() + KVM_SILENCE;
-    let threads = qemu.qmp.cpu_threads().unwrap_or_default();
-    let pid = qemu.process.id().pid;
-    let effort = || Duration::from_nanos(threads.iter().map(|&tid| ThreadTime::of(pid, tid).ran_ns).sum());
-    while Instant::now() < deadline && effort() < KVM_EFFORT {
-        progress.check_cancelled()?;
-        if let Some(fault) = hypervisor_fault(qemu) {
-            return Ok(Some(fault));
-        }
-        if console_length(plan, console)? > 0 {
-            return Ok(None);
-        }
-        if let Ok(Some(exit)) = qemu.process.try_wait() {
-            return Ok(Some(Fault::Kernel(format!("QEMU ended with {exit} before the kernel wrote anything"))));
-        }
-        let known = qemu.qmp.events(0).len();
-        qemu.qmp.wait_event(known, Duration::from_millis(20));
-    }
-    let (spent, after) = (effort(), qemu.started.elapsed());
-    Ok(Some(Fault::Kernel(format!("no console output after {after:.1?} and {spent:.1?} of CPU time"))))
-}
-
-/// The hypervisor gave up on the guest.
-pub(crate) fn hypervisor_fault(qemu: &Qemu) -> Option<Fault> {
-    let stopped = matches!(qemu.qmp.status(), Ok(qapi::qmp::RunState::internal_error));
-    stopped.then(|| {
-        let first = qemu.said_about("KVM").unwrap_or_else(|| "QEMU reports internal-error".into());
-        let why = ["emulation failure", "Suberror"].iter().find_map(|p| qemu.said_about(p)).filter(|l| *l != first);
-        Fault::Hypervisor(match why {
-            Some(why) => format!("{} ({why})", first.trim_end_matches('.')),
-            None => first,
-        })
-    })
 }

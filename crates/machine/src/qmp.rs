@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use qapi::qmp::{CpuInfoFast, RunState, StatusInfo};
 use qapi::{Any, Command, Execute};
+use serde::Serialize;
 
 /// Longest wait for QEMU to answer a command. Its main loop answers within milliseconds unless the host is starved.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -59,6 +60,27 @@ pub struct QmpEvent {
     pub name: String,
     /// Its data, an object, or null.
     pub data: Any,
+}
+
+/// Counters of KVM (Linux, `struct kvm_vcpu_stat` in arch/x86/include/asm/kvm_host.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvmCounts {
+    /// Instructions the hypervisor emulated.
+    pub emulated: u64,
+    /// How often the guest gave control back to it.
+    pub exits: u64,
+}
+
+/// `query-stats`; its answer is a union that says by name what each number is, so it is read as plain JSON.
+#[derive(Debug, Serialize)]
+struct QueryStats {
+    target: &'static str,
+}
+
+impl Command for QueryStats {
+    type Ok = Any;
+    const NAME: &'static str = "query-stats";
+    const ALLOW_OOB: bool = false;
 }
 
 #[derive(Debug, Default)]
@@ -171,6 +193,16 @@ impl Qmp {
             _ => None,
         };
         Ok(cpus.into_iter().filter_map(thread).collect())
+    }
+
+    /// What KVM counted for the virtual CPUs, all together; `None` where the host or QEMU does not tell.
+    pub fn kvm_counts(&self) -> Option<KvmCounts> {
+        let cpus = self.execute(QueryStats { target: "vcpu" }).ok()?;
+        let all = cpus.as_array()?.iter().filter_map(|cpu| cpu["stats"].as_array()).flatten();
+        let sum = |name: &str| {
+            all.clone().filter(|s| s["name"] == name).filter_map(|s| s["value"].as_u64()).reduce(|a, b| a + b)
+        };
+        Some(KvmCounts { emulated: sum("insn_emulation")?, exits: sum("exits")? })
     }
 
     /// Ends QEMU at once, as if its window had been closed.

@@ -11,11 +11,15 @@ use crate::boot::{BootError, Hint, Ready};
 use crate::console::{Console, ConsoleTail};
 use crate::crash::Severity;
 use crate::hints;
-use crate::machine::{Machine, State, hypervisor_fault, remember};
+use crate::machine::{Machine, State};
 use crate::process::Exit;
+use crate::trial::{hypervisor_fault, remember};
 
 /// One round of the race; the greeting itself wakes us at once.
 const ROUND: Duration = Duration::from_millis(20);
+
+/// Pause between questions about the health of a silent hypervisor.
+const ASK: Duration = Duration::from_millis(500);
 
 /// Console lines shown in an error.
 const LINES: usize = 15;
@@ -96,7 +100,7 @@ impl Machine {
         if let Some(exit) = exit {
             return Ok(Some(state.ended(exit, self.console())));
         }
-        if let Some(fault) = hypervisor_fault_after_stop(&state) {
+        if let Some(fault) = fault(&mut state) {
             let auto = state.plan.accelerator == Accelerator::Auto && state.qemu.engine == Engine::Kvm;
             return Ok(Some(if auto {
                 Found::Fault(fault)
@@ -138,10 +142,17 @@ impl Machine {
     }
 }
 
-/// Asks QEMU only when an event says that the machine stopped: the question is cheap, but it wakes QEMU's main loop.
-fn hypervisor_fault_after_stop(state: &State) -> Option<Fault> {
+/// Asks QEMU only when an event says that the machine stopped, or now and then while a kernel under KVM is silent: the
+/// question is cheap, but it wakes QEMU's main loop.
+fn fault(state: &mut State) -> Option<Fault> {
     let stopped = state.qemu.qmp.events(0).iter().any(|e| e.name == "STOP");
-    stopped.then(|| hypervisor_fault(&state.qemu)).flatten()
+    let silent = state.qemu.engine == Engine::Kvm && state.watch.read == state.console_start;
+    let due = silent && state.asked.elapsed() > ASK;
+    if !stopped && !due {
+        return None;
+    }
+    state.asked = Instant::now();
+    hypervisor_fault(&state.qemu)
 }
 
 impl State {
