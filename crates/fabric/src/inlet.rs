@@ -52,3 +52,35 @@ impl Inlet {
         (self.start, self.end) = (0, 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn leftovers_move_to_the_front_when_room_runs_out() {
+        let (mut theirs, ours) = UnixStream::pair().unwrap();
+        let byte = |n: usize| (n % 251) as u8;
+        let mut inlet = Inlet::default();
+        let (mut sent, mut taken) = (0, 0);
+        // Several times the buffer, with the start of a frame left over each time.
+        while taken < 4 * CAPACITY {
+            theirs.write_all(&(sent..sent + 50_000).map(byte).collect::<Vec<_>>()).unwrap();
+            sent += 50_000;
+            while taken + inlet.pending().len() < sent {
+                assert!(inlet.fill(&ours).unwrap() > 0);
+            }
+            assert!(inlet.pending().iter().enumerate().all(|(n, b)| *b == byte(taken + n)), "after {taken} bytes");
+            let some = inlet.pending().len() - 777;
+            inlet.consume(some);
+            taken += some;
+        }
+        drop(theirs);
+        assert_eq!(inlet.fill(&ours), Ok(0));
+        inlet.clear();
+        assert_eq!(inlet.pending(), b"");
+    }
+}
