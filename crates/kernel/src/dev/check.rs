@@ -5,6 +5,7 @@
 //! is kept for and is recognised by its sign, and with `build` that every step compiles, without a new warning
 //! of W=1. Findings are results, not errors: all of them are wanted at once.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -113,8 +114,13 @@ fn checkpatch(patch: &Patch, tree: &WorkTree, toolroot: &Toolroot) -> Result<Pat
         if tree.base_file(path)?.is_some() {
             continue;
         }
+        // Asked for a file by its name, the script insists that it is there; a patch may be about one that is not.
+        let asked = tree.dir("scratch")?.join("new-file.patch");
+        fs::write(&asked, format!("diff --git a/{path} b/{path}\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+\n"))
+            .with_context(|| format!("write {}", asked.display()))?;
         let output = sandbox("scripts/get_maintainer.pl")
-            .args(["--nogit", "--nogit-fallback", "--no-rolestats", "--no-tree", "-f", path])
+            .bind_ro(&asked, "/build/new-file.patch")
+            .args(["--nogit", "--nogit-fallback", "--no-rolestats", "--no-tree", "/build/new-file.patch"])
             .output()
             .context("run get_maintainer.pl")?;
         let who = String::from_utf8_lossy(&output.stdout);
