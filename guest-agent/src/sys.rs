@@ -3,6 +3,7 @@
 //! Why not rustix alone: it has no `wait4`, so no resource usage of a child; its signals are named ones only; and
 //! `Command` runs code between fork and exec only through an unsafe hook.
 
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -106,6 +107,43 @@ pub fn ethtool(socket: &OwnedFd, interface: &str, buffer: &mut [u64]) -> io::Res
     request.ifr_ifru.ifru_data = buffer.as_mut_ptr().cast();
     // SAFETY: ifru_data points to a buffer of ours that outlives the call and is as large as its command needs.
     match unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) } {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// `struct blkpg_ioctl_arg` (include/uapi/linux/blkpg.h).
+#[repr(C)]
+struct BlkpgArg {
+    op: libc::c_int,
+    flags: libc::c_int,
+    datalen: libc::c_int,
+    data: *mut BlkpgPartition,
+}
+
+/// `struct blkpg_partition`.
+#[repr(C)]
+struct BlkpgPartition {
+    start: libc::c_longlong,
+    length: libc::c_longlong,
+    pno: libc::c_int,
+    devname: [u8; 64],
+    volname: [u8; 64],
+}
+
+/// Makes partition `number` (from 1) of a disk out of `length` bytes at byte `start`, both whole sectors. Nothing is
+/// written; no partition table is needed.
+pub fn add_partition(disk: &File, number: i32, start: u64, length: u64) -> io::Result<()> {
+    const BLKPG: libc::Ioctl = 0x1269;
+    const BLKPG_ADD_PARTITION: libc::c_int = 1;
+    let plain =
+        |bytes: u64| libc::c_longlong::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    let (start, length) = (plain(start)?, plain(length)?);
+    let mut partition = BlkpgPartition { start, length, pno: number, devname: [0; 64], volname: [0; 64] };
+    let datalen = size_of::<BlkpgPartition>() as libc::c_int;
+    let arg = BlkpgArg { op: BLKPG_ADD_PARTITION, flags: 0, datalen, data: &raw mut partition };
+    // SAFETY: the kernel reads the two structures, which are laid out as it has them and outlive the call.
+    match unsafe { libc::ioctl(disk.as_raw_fd(), BLKPG, &raw const arg) } {
         0.. => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

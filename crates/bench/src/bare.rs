@@ -74,7 +74,7 @@ pub fn boot(plan: &LaunchPlan, initrd: &Path, patience: Duration, progress: &Pro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use machine::{Disk, QemuProgram};
+    use machine::QemuProgram;
 
     #[test]
     fn the_machine_stays_and_the_devices_go() {
@@ -83,7 +83,7 @@ mod tests {
         plan.accelerator = machine::Accelerator::Tcg;
         plan.cpus = 2;
         plan.initrd = Some("/agent".into());
-        plan.disks = vec![Disk { path: "/base".into(), serial: "base".into() }];
+        plan.layers = vec!["/base".into()];
         let line: Vec<String> = args(&plan, Path::new("/tiny")).iter().map(|a| a.to_string_lossy().into()).collect();
         let line = line.join(" ");
         assert!(line.starts_with("ld.so qemu -L /share -nodefaults"), "{line}");

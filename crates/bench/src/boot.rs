@@ -116,7 +116,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<Outcome> {
         name: name.into(),
         what: "from QEMU's start to where work can begin".into(),
         unit,
-        ours_is: format!("agent ready, {} disks, {} NICs", plan.disks.len(), plan.nics.len()),
+        ours_is: format!("agent ready, a disk of {} images, {} NICs", plan.layers.len(), plan.nics.len()),
         ours,
         peer_is: "the bare kernel's trivial init writes to its console; no device but that".into(),
         peer,

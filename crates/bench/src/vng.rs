@@ -104,11 +104,11 @@ fn wrapper(plan: &LaunchPlan, path: &Path) -> Result<()> {
 
 /// Seconds from virtme-ng's start to the first output of its command.
 fn peer(virtme: &Virtme, plan: &LaunchPlan, qemu: &Path, log: &Path, progress: &Progress) -> Result<f64> {
-    let root = plan.disks.iter().find(|disk| disk.serial == "base").context("the guest has no base image")?;
+    let root = plan.layers.first().context("the guest has no base image")?;
     let (reader, writer) = io::pipe().context("cannot make a pipe")?;
     let errors = fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut command = Command::new(&virtme.program);
-    command.arg("--run").arg(&plan.kernel).arg("--root-disk").arg(&root.path).arg("--qemu").arg(qemu);
+    command.arg("--run").arg(&plan.kernel).arg("--root-disk").arg(root).arg("--qemu").arg(qemu);
     command.args(["--disable-kvm", "--user", "root"]);
     command.args(["--cpus", &plan.cpus.to_string(), "--memory", &format!("{}M", plan.memory_mib)]);
     command.args(["--", &format!("echo {WORD}")]);

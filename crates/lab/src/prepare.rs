@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use image::{BuiltImage, Initramfs};
 use kernel::BuiltKernel;
 use lab_config::{Accelerator, Gdb, Lab};
-use machine::{Disk, GdbStub, LaunchPlan, Nic, NicBackend, NicModel, QemuProgram};
+use machine::{GdbStub, LaunchPlan, Nic, NicBackend, NicModel, QemuProgram};
 use progress::Progress;
 use suite::NicInfo;
 use toolroot::Toolroot;
@@ -205,10 +205,7 @@ fn launch_plan(plan: &Plan, guest: &lab_config::Guest, paths: &LabPaths, resolve
     launch.memory_mib = guest.memory_mib;
     launch.initrd = Some(initramfs);
     launch.cmdline.clone_from(&guest.cmdline);
-    launch.disks = vec![
-        Disk { path: resolved.base(&guest.image), serial: "base".into() },
-        Disk { path: kit, serial: "kit".into() },
-    ];
+    launch.layers = vec![resolved.base(&guest.image), kit];
     for (n, nic) in guest.nics.iter().enumerate() {
         let mtu =
             u16::try_from(nic.mtu).with_context(|| format!("guest `{}`: MTU {} is too large", guest.name, nic.mtu))?;

@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use crate::accel::{Accelerator, Engine};
+use crate::disk;
 use crate::plan::{LaunchPlan, Nic, NicBackend, NicModel};
 use crate::shell;
 
@@ -36,7 +37,7 @@ impl LaunchPlan {
         all.push(format!("lab.guest={}", self.name));
         all.push(format!("lab.nonce={:08x}", self.nonce));
         if !self.cmdline.iter().any(|p| p.starts_with("lab.root=")) {
-            all.push(format!("lab.root={}", if self.disks.is_empty() { "none" } else { "overlay" }));
+            all.push(format!("lab.root={}", if self.layers.is_empty() { "none" } else { "overlay" }));
         }
         all.extend(self.cmdline.iter().cloned());
         all.join(" ")
@@ -59,9 +60,10 @@ impl LaunchPlan {
         }
         args.pair("-append", self.kernel_cmdline());
         self.channel_args(&mut args);
-        for (index, disk) in self.disks.iter().enumerate() {
-            args.pair("-blockdev", blockdev(index, &disk.path));
-            args.pair("-device", format!("virtio-blk-pci,drive=disk{index},serial={}", disk.serial));
+        if !self.layers.is_empty() {
+            let before = "driver=vmdk,node-name=disk,read-only=on,file.driver=file,file.filename=";
+            args.pair("-blockdev", prefixed(before, &self.disk_descriptor(), ""));
+            args.pair("-device", format!("virtio-blk-pci,drive=disk,serial={}{DISK_QUEUE}", disk::SERIAL));
         }
         for (index, nic) in self.nics.iter().enumerate() {
             nic_args(index, nic, &mut args);
@@ -111,6 +113,9 @@ impl LaunchPlan {
 /// Chipset, with what no lab guest uses switched off.
 const MACHINE: &str = "q35,usb=off,vmport=off,smbus=off,sata=off,i8042=off,hpet=off";
 
+/// One short queue: the guest's driver makes and clears every request of every queue before the first read.
+const DISK_QUEUE: &str = ",num-queues=1,queue-size=64";
+
 /// Kernel parameters every guest gets.
 const BASE_CMDLINE: &[&str] = &[
     "console=ttyS0",
@@ -159,13 +164,6 @@ fn escape_commas(text: &OsStr) -> OsString {
         }
     }
     OsString::from_vec(out)
-}
-
-/// A read-only raw image. Locking is off because several guests share one image and none writes it.
-fn blockdev(index: usize, path: &Path) -> OsString {
-    let mut arg = prefixed("driver=raw,read-only=on,file.driver=file,file.locking=off,file.filename=", path, "");
-    arg.push(format!(",node-name=disk{index}"));
-    arg
 }
 
 fn nic_args(index: usize, nic: &Nic, args: &mut Args) {

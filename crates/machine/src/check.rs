@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::accel::Accelerator;
-use crate::plan::{LaunchPlan, NicBackend, SERIAL_MAX, SOCKET_PATH_MAX};
+use crate::disk;
+use crate::plan::{LaunchPlan, NicBackend, SOCKET_PATH_MAX};
 
 /// A plan that cannot work, found before anything runs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,23 +59,24 @@ pub enum PlanError {
         /// Its length in bytes.
         length: usize,
     },
-    /// A serial QEMU would cut.
-    #[error("guest `{guest}`: disk serial `{serial}` must have 1 to {SERIAL_MAX} letters, digits, `-` or `_`")]
-    Serial {
+    /// An image whose path QEMU's disk descriptor cannot hold.
+    #[error(
+        "guest `{guest}`: image `{path}` cannot be put on its disk: the path must be absolute, of at most {max} bytes, \
+         without double quotes and line breaks; move the cache (XDG_CACHE_HOME)", max = disk::PATH_MAX
+    )]
+    Layer {
         /// The guest.
         guest: String,
-        /// The serial.
-        serial: String,
+        /// The image.
+        path: PathBuf,
     },
-    /// Two disks or NICs of one identity.
-    #[error("guest `{guest}`: {what} `{value}` is used twice")]
-    Twice {
+    /// Two NICs of one identity.
+    #[error("guest `{guest}`: MAC address `{mac}` is used twice")]
+    MacTwice {
         /// The guest.
         guest: String,
-        /// `disk serial` or `MAC address`.
-        what: &'static str,
-        /// The value.
-        value: String,
+        /// The address.
+        mac: String,
     },
     /// A multicast or zero MAC address.
     #[error(
@@ -147,7 +149,9 @@ impl LaunchPlan {
             return Err(PlanError::Icount { guest: guest(), needs: "TCG: KVM cannot count instructions" });
         }
         self.check_sockets()?;
-        self.check_disks()?;
+        if let Some(path) = self.layers.iter().find(|path| !disk::can_be_named(path)) {
+            return Err(PlanError::Layer { guest: guest(), path: path.clone() });
+        }
         self.check_nics()?;
         if let Some(address) = self.gdb.as_ref().and_then(|g| g.listen).filter(|a| !a.ip().is_loopback()) {
             return Err(PlanError::GdbAddress { guest: guest(), address });
@@ -178,22 +182,6 @@ impl LaunchPlan {
         Ok(())
     }
 
-    fn check_disks(&self) -> Result<(), PlanError> {
-        let mut seen = BTreeSet::new();
-        for disk in &self.disks {
-            let serial = &disk.serial;
-            let ok = (1..=SERIAL_MAX).contains(&serial.len())
-                && serial.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
-            if !ok {
-                return Err(PlanError::Serial { guest: self.name.clone(), serial: serial.clone() });
-            }
-            if !seen.insert(serial) {
-                return Err(PlanError::Twice { guest: self.name.clone(), what: "disk serial", value: serial.clone() });
-            }
-        }
-        Ok(())
-    }
-
     fn check_nics(&self) -> Result<(), PlanError> {
         let mut seen = BTreeSet::new();
         for (index, nic) in self.nics.iter().enumerate() {
@@ -202,7 +190,7 @@ impl LaunchPlan {
                 return Err(PlanError::Mac { guest: self.name.clone(), mac });
             }
             if !seen.insert(nic.mac) {
-                return Err(PlanError::Twice { guest: self.name.clone(), what: "MAC address", value: mac });
+                return Err(PlanError::MacTwice { guest: self.name.clone(), mac });
             }
             if nic.mtu < 68 {
                 return Err(PlanError::Mtu { guest: self.name.clone(), index, mtu: nic.mtu });

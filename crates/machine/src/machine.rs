@@ -220,6 +220,13 @@ impl Machine {
     }
 }
 
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // It outlives a QEMU, since a reboot needs it again.
+        let _ = std::fs::remove_file(self.lock().plan.disk_descriptor());
+    }
+}
+
 impl State {
     fn new(plan: LaunchPlan, qemu: Qemu, fallback: Option<String>, console_start: u64) -> State {
         let watch = Watch { watcher: Watcher::at(console_start), read: console_start, grew: Instant::now() };

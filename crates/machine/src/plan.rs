@@ -16,9 +16,6 @@ use crate::accel::Accelerator;
 /// Bytes a unix socket path may have, without its NUL (`struct sockaddr_un`, unix(7): 108 with it).
 pub const SOCKET_PATH_MAX: usize = 107;
 
-/// Bytes a virtio-blk serial may have (`VIRTIO_BLK_ID_BYTES`, include/uapi/linux/virtio_blk.h).
-pub const SERIAL_MAX: usize = 20;
-
 /// How to start QEMU: a program, or a loader with the program among its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QemuProgram {
@@ -36,15 +33,6 @@ impl QemuProgram {
             std::iter::once(command.get_program()).chain(command.get_args()).map(OsString::from).collect();
         QemuProgram { argv_prefix, share_dirs }
     }
-}
-
-/// A disk image, always attached read-only: guests keep their changes in memory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Disk {
-    /// The image file (raw: an erofs file system).
-    pub path: PathBuf,
-    /// The virtio-blk serial by which the guest finds it (`base`, `kit`); at most [`SERIAL_MAX`] bytes.
-    pub serial: String,
 }
 
 /// What the guest sees of a NIC.
@@ -111,8 +99,9 @@ pub struct LaunchPlan {
     pub initrd: Option<PathBuf>,
     /// Kernel parameters after the base ones; a later one wins.
     pub cmdline: Vec<String>,
-    /// Disks, in order.
-    pub disks: Vec<Disk>,
+    /// File system images (erofs), the lowest first: the guest gets them end to end on one read-only disk and lays them
+    /// over each other; its changes stay in its memory.
+    pub layers: Vec<PathBuf>,
     /// NICs, in order.
     pub nics: Vec<Nic>,
     /// A directory for sockets (created with mode 0700): short enough for [`SOCKET_PATH_MAX`].
@@ -150,7 +139,7 @@ impl LaunchPlan {
             kernel,
             initrd: None,
             cmdline: Vec::new(),
-            disks: Vec::new(),
+            layers: Vec::new(),
             nics: Vec::new(),
             runtime_dir,
             log_dir,
@@ -181,6 +170,11 @@ impl LaunchPlan {
     /// The gdb stub's socket, when it is not a TCP one.
     pub fn gdb_socket(&self) -> PathBuf {
         self.runtime_dir.join(format!("{}.gdb", self.name))
+    }
+
+    /// Describes to QEMU the disk made of [`LaunchPlan::layers`]; written at launch.
+    pub fn disk_descriptor(&self) -> PathBuf {
+        self.runtime_dir.join(format!("{}.vmdk", self.name))
     }
 
     /// The console's log. It grows over reboots, so that an offset stays valid as long as the machine lives.

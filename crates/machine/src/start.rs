@@ -15,6 +15,7 @@ use protocol::host::Session;
 use crate::accel::Engine;
 use crate::boot::{Hint, LaunchError};
 use crate::console::{Console, ConsoleTail};
+use crate::disk;
 use crate::hints;
 use crate::plan::LaunchPlan;
 use crate::process::{Exit, Offspring};
@@ -60,13 +61,14 @@ impl Qemu {
         plan.check()?;
         let file =
             |what, path: &Path, source| LaunchError::File { guest: plan.name.clone(), what, path: path.into(), source };
-        let images = plan.disks.iter().map(|d| ("disk image", d.path.as_path()));
+        let images = plan.layers.iter().map(|path| ("image", path.as_path()));
         let boot = [("kernel image", Some(plan.kernel.as_path())), ("initramfs", plan.initrd.as_deref())];
         for (what, path) in boot.into_iter().filter_map(|(what, path)| Some((what, path?))).chain(images) {
             File::open(path).map_err(|e| file(what, path, e))?;
         }
         let private = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         private(&plan.runtime_dir).map_err(|e| file("socket directory", &plan.runtime_dir, e))?;
+        write_disk(plan)?;
         fs::create_dir_all(&plan.log_dir).map_err(|e| file("log directory", &plan.log_dir, e))?;
         for log in [plan.console_log(), plan.qemu_log()] {
             File::create(&log).map_err(|e| file("log", &log, e))?;
@@ -155,6 +157,29 @@ impl Qemu {
         let text = String::from_utf8_lossy(&bytes);
         text.lines().map(crate::console::clean).find(|line| line.contains(phrase))
     }
+}
+
+/// Writes what QEMU makes the guest's disk of.
+fn write_disk(plan: &LaunchPlan) -> Result<(), LaunchError> {
+    if plan.layers.is_empty() {
+        return Ok(());
+    }
+    let file =
+        |what, path: &Path, source| LaunchError::File { guest: plan.name.clone(), what, path: path.into(), source };
+    let sizes = plan
+        .layers
+        .iter()
+        .map(|path| Ok((path.as_path(), fs::metadata(path).map_err(|e| file("image", path, e))?.len())));
+    let images = sizes.collect::<Result<Vec<_>, LaunchError>>()?;
+    let text = disk::descriptor(images.iter().copied()).map_err(|index| {
+        let odd = io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("its {} bytes are no whole sectors: it is broken off", images[index].1),
+        );
+        file("image", images[index].0, odd)
+    })?;
+    let path = plan.disk_descriptor();
+    fs::write(&path, text).map_err(|e| file("disk descriptor", &path, e))
 }
 
 enum Unconnected {

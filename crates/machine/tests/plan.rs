@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use machine::{Accelerator, Disk, GdbStub, LaunchPlan, Nic, NicBackend, NicModel, QemuProgram};
+use machine::{Accelerator, GdbStub, LaunchPlan, Nic, NicBackend, NicModel, QemuProgram};
 
 fn plan() -> LaunchPlan {
     let qemu = QemuProgram {
@@ -43,10 +43,7 @@ fn the_whole_line_of_a_guest_with_everything() {
     let mut plan = plan();
     plan.cpus = 2;
     plan.memory_mib = 1024;
-    plan.disks = vec![
-        Disk { path: "/c/base.erofs".into(), serial: "base".into() },
-        Disk { path: "/c/kit.erofs".into(), serial: "kit".into() },
-    ];
+    plan.layers = vec!["/c/base.erofs".into(), "/c/kit.erofs".into()];
     plan.nics = vec![nic(1)];
     plan.cmdline = vec!["lab.mode=test".into()];
     plan.extra = vec!["-trace".into(), "enable=x".into()];
@@ -112,9 +109,10 @@ fn nics_of_every_model() {
 fn commas_in_paths_are_doubled_and_the_line_is_quoted() {
     let mut plan = plan();
     plan.runtime_dir = "/run/a,b c".into();
-    plan.disks = vec![Disk { path: "/x,y/it's".into(), serial: "base".into() }];
+    plan.layers = vec!["/b".into()];
+    plan.kernel = "/x,y/it's".into();
     assert_eq!(value(&plan, "-qmp"), "unix:/run/a,,b c/a.qmp,server=on,wait=off");
-    assert!(value(&plan, "-blockdev").contains("file.filename=/x,,y/it's,node-name=disk0"));
+    assert!(value(&plan, "-blockdev").ends_with("file.filename=/run/a,,b c/a.vmdk"));
     let line = plan.shell_line();
     assert!(line.starts_with("/t/ld.so --library-path /t/lib /t/qemu -L /t/share "), "{line}");
     assert!(line.contains(r"'unix:/run/a,,b c/a.qmp,server=on,wait=off'"), "{line}");
@@ -129,7 +127,7 @@ fn the_kernel_is_told_who_it_is() {
     for part in ["console=ttyS0", "panic=-1", "lab.guest=a", "lab.nonce=0000beef", "lab.root=none"] {
         assert!(line.split(' ').any(|p| p == part), "{part} is not in {line}");
     }
-    plan.disks = vec![Disk { path: "/b".into(), serial: "base".into() }];
+    plan.layers = vec!["/b".into()];
     assert!(plan.kernel_cmdline().ends_with("lab.root=overlay"));
     plan.cmdline = vec!["lab.root=none".into(), "panic=10".into()];
     assert!(plan.kernel_cmdline().ends_with("lab.nonce=0000beef lab.root=none panic=10"));
@@ -162,15 +160,9 @@ fn what_cannot_work_is_refused_by_name() {
              has 109 bytes and a unix socket takes at most 107; set XDG_RUNTIME_DIR to a shorter directory",
         ),
         (
-            |p| p.disks = vec![Disk { path: "/b".into(), serial: "much-too-long-a-serial".into() }],
-            "guest `a`: disk serial `much-too-long-a-serial` must have 1 to 20 letters, digits, `-` or `_`",
-        ),
-        (
-            |p| {
-                p.disks =
-                    vec![Disk { path: "/b".into(), serial: "x".into() }, Disk { path: "/c".into(), serial: "x".into() }]
-            },
-            "guest `a`: disk serial `x` is used twice",
+            |p| p.layers = vec!["/b".into(), "/a \"b\"/c".into()],
+            "guest `a`: image `/a \"b\"/c` cannot be put on its disk: the path must be absolute, of at most 511 bytes, \
+             without double quotes and line breaks; move the cache (XDG_CACHE_HOME)",
         ),
         (|p| p.nics = vec![nic(1), nic(1)], "guest `a`: MAC address `52:54:00:00:00:01` is used twice"),
         (

@@ -1,9 +1,11 @@
-//! Puts the guest's root together and moves into it: `base` (packages) and `kit` (this kernel's modules and our own
-//! programs), both read-only erofs disks known by their virtio-blk serials, under a writable layer in memory.
+//! Puts the guest's root together and moves into it: the images on the guest's one disk, read-only erofs file systems laid
+//! end to end, under a writable layer in memory. The first is the base (packages), what follows hides it (this kernel's
+//! modules and our own programs).
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rustix::mount::{MountFlags, mount, mount_move};
@@ -11,35 +13,94 @@ use rustix::process::{chdir, chroot};
 
 use crate::console::{self, Level};
 use crate::kernel::uevent;
+use crate::sys;
 
-/// Serials of the disks, in the order of the overlay's layers: the first hides what the next holds.
-const DISKS: [&str; 2] = ["kit", "base"];
+/// The disk's virtio-blk serial.
+const DISK: &str = "lab";
 /// Where it is put together, out of the way of the initramfs's own folders.
 const STAGE: &str = "/lab";
+/// More images than this are no disk of a lab.
+const LAYERS_MAX: usize = 16;
 
-/// Mounts the disks and the overlay of them.
+/// Mounts the images and the overlay of them.
 pub fn assemble(deadline: Instant) -> Result<(), String> {
-    for serial in DISKS {
-        let found =
-            uevent::until(deadline, || find_disk(serial)).map_err(|error| format!("waiting for disks: {error}"))?;
-        let disk = found.ok_or_else(|| format!("no virtio disk with the serial {serial} (disks: {})", list_disks()))?;
-        let point = format!("{STAGE}/{serial}");
+    let found =
+        uevent::until(deadline, || find_disk(DISK)).map_err(|error| format!("waiting for the disk: {error}"))?;
+    let disk = found.ok_or_else(|| format!("no virtio disk with the serial {DISK} (disks: {})", list_disks()))?;
+    let partitions = partition(&disk).map_err(|error| format!("reading {}: {error}", disk.display()))?;
+    let mut layers = Vec::new();
+    for partition in partitions {
+        let point = format!("{STAGE}/{}", layers.len());
         make(&point)?;
-        mount(&disk, &point, "erofs", MountFlags::RDONLY, None)
-            .map_err(|error| format!("mounting the disk {serial} ({}) as erofs: {error}", disk.display()))?;
+        mount_with(&partition, &point, "erofs", MountFlags::RDONLY, "")
+            .map_err(|error| format!("mounting the erofs image on {}: {error}", partition.display()))?;
+        layers.insert(0, point);
     }
     let (memory, root) = (format!("{STAGE}/rw"), format!("{STAGE}/root"));
     make(&memory)?;
-    mount("tmpfs", &memory, "tmpfs", MountFlags::empty(), Some(c"mode=0755"))
+    mount_with(Path::new("tmpfs"), &memory, "tmpfs", MountFlags::empty(), "mode=0755")
         .map_err(|error| format!("mounting the writable layer: {error}"))?;
     for folder in [&format!("{memory}/upper"), &format!("{memory}/work"), &root] {
         make(folder)?;
     }
-    let layers = DISKS.map(|serial| format!("{STAGE}/{serial}")).join(":");
+    let layers = layers.join(":");
     let data = format!("lowerdir={layers},upperdir={memory}/upper,workdir={memory}/work");
-    let data = std::ffi::CString::new(data).map_err(|error| error.to_string())?;
-    mount("overlay", &root, "overlay", MountFlags::empty(), Some(data.as_c_str()))
+    mount_with(Path::new("overlay"), &root, "overlay", MountFlags::empty(), &data)
         .map_err(|error| format!("mounting the overlay of {layers}: {error}"))
+}
+
+fn mount_with(source: &Path, point: &str, kind: &str, flags: MountFlags, options: &str) -> io::Result<()> {
+    let options = std::ffi::CString::new(options)?;
+    Ok(mount(source, point, kind, flags, Some(options.as_c_str()))?)
+}
+
+/// Makes a partition of each image, so that each is a block device of its own: file systems on one and the same would be
+/// taken for one.
+fn partition(disk: &Path) -> io::Result<Vec<PathBuf>> {
+    let device = File::open(disk)?;
+    (1..)
+        .zip(images(&device)?)
+        .map(|(number, (start, length))| {
+            sys::add_partition(&device, number, start, length)?;
+            Ok(PathBuf::from(format!("{}{number}", disk.display())))
+        })
+        .collect()
+}
+
+/// Where the images on the disk begin, and how long they are, in bytes.
+fn images(device: &File) -> io::Result<Vec<(u64, u64)>> {
+    let mut images = Vec::new();
+    let mut offset = 0;
+    while images.len() < LAYERS_MAX {
+        let mut superblock = [0; SUPERBLOCK_SIZE];
+        let length = match device.read_exact_at(&mut superblock, offset + SUPERBLOCK_AT) {
+            // The end of the disk.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+            read => read.map(|()| length(&superblock))?,
+        };
+        let Some(length) = length else { break };
+        images.push((offset, length));
+        offset += length;
+    }
+    if images.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no erofs image at its beginning"));
+    }
+    Ok(images)
+}
+
+// fs/erofs/erofs_fs.h: EROFS_SUPER_OFFSET, EROFS_SUPER_MAGIC_V1, struct erofs_super_block.
+const SUPERBLOCK_AT: u64 = 1024;
+const SUPERBLOCK_SIZE: usize = 128;
+const MAGIC: u32 = 0xe0f5_e1e2;
+const BLOCK_BITS_AT: usize = 12;
+const BLOCKS_AT: usize = 36;
+
+/// Bytes of the image with this superblock; `None` if it is none.
+fn length(superblock: &[u8; SUPERBLOCK_SIZE]) -> Option<u64> {
+    let word = |at: usize| Some(u32::from_le_bytes(superblock.get(at..at + 4)?.try_into().ok()?));
+    let blocks = u64::from(word(BLOCKS_AT)?);
+    let bits = superblock[BLOCK_BITS_AT];
+    (word(0)? == MAGIC && (9..=16).contains(&bits) && blocks > 0).then(|| blocks << bits)
 }
 
 fn make(folder: &str) -> Result<(), String> {
@@ -55,7 +116,7 @@ pub fn switch() -> Result<(), String> {
             .map_err(|error| format!("moving /{point} into the image: {error}"))?;
     }
     // A running program's file stays until it ends, but its name and the modules can go.
-    for path in ["/init", "/modules"] {
+    for path in ["/init", "/modules", "/nodes"] {
         let gone = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
         if let Err(error) =
             gone.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
@@ -88,4 +149,33 @@ fn list_disks() -> String {
     let all: Vec<String> =
         serials().into_iter().map(|(serial, node)| format!("{} {serial:?}", node.display())).collect();
     if all.is_empty() { "none".into() } else { all.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(blocks: u32) -> Vec<u8> {
+        let mut image = vec![0; (blocks as usize) << 12];
+        image[1024..1028].copy_from_slice(&MAGIC.to_le_bytes());
+        image[1024 + BLOCK_BITS_AT] = 12;
+        image[1024 + BLOCKS_AT..1024 + BLOCKS_AT + 4].copy_from_slice(&blocks.to_le_bytes());
+        image
+    }
+
+    #[test]
+    fn images_are_found_end_to_end() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let disk = dir.path().join("disk");
+        let begin = |content: &[u8]| {
+            fs::write(&disk, content).expect("written");
+            images(&File::open(&disk).expect("opened"))
+        };
+        assert_eq!(begin(&[image(3), image(1)].concat()).expect("two"), [(0, 3 << 12), (3 << 12, 1 << 12)]);
+        assert_eq!(begin(&image(2)).expect("one"), [(0, 2 << 12)]);
+        // Padding at the end of a disk is no image.
+        assert_eq!(begin(&[image(2), vec![0; 4096]].concat()).expect("one"), [(0, 2 << 12)]);
+        assert!(begin(&[0; 8192]).is_err());
+        assert!(begin(&[]).is_err());
+    }
 }
