@@ -86,27 +86,41 @@ pub fn boot() -> io::Result<Booted> {
     boot.faults(parameters.unknown.clone());
     boot.step("modules", modules::load_all);
     let automatic = mounts::stop_module_loading();
-    // Things that have nothing to do with each other, on two processors if there are two.
+    // Things that have nothing to do with each other, shared out evenly over two processors if there are two.
+    let overlay = parameters.root == Root::Overlay;
     let (assembled, file) = thread::scope(|scope| {
-        let aside = scope.spawn(|| timed(|faults| system(&parameters, faults)));
-        boot.step("mounts", mounts::below);
-        let assembled = (parameters.root == Root::Overlay)
-            .then(|| boot.step("disks", |_| root::assemble(Instant::now() + DEVICE_PATIENCE)));
+        let aside = scope.spawn(|| {
+            let system = timed(|faults| {
+                system(&parameters, faults);
+                mounts::static_nodes(faults);
+            });
+            (system, overlay.then(|| timed(mounts::below)))
+        });
+        let assembled = if overlay {
+            boot.step("disks", |_| root::assemble(Instant::now() + DEVICE_PATIENCE))
+        } else {
+            boot.step("mounts", mounts::below);
+            Ok(())
+        };
         let file = boot.step("port", |_| open_port());
         match aside.join() {
-            Ok(done) => boot.note("system", done),
+            Ok((system, mounts)) => {
+                boot.note("system", system);
+                if let Some(mounts) = mounts {
+                    boot.note("mounts", mounts);
+                }
+            }
             Err(_) => boot.faults(vec!["setting up the system panicked".into()]),
         }
         (assembled, file)
     });
     mounts::resume_module_loading(automatic);
-    let entered = assembled.map(|assembled| assembled.and_then(|()| boot.step("switch", |_| root::switch())));
-    if let Some(Err(fault)) = entered {
+    let entered = assembled.and_then(|()| if overlay { boot.step("switch", |_| root::switch()) } else { Ok(()) });
+    if let Err(fault) = entered {
         // There the agent can still be asked what is wrong.
         boot.faults(vec![format!("{fault}; the guest stays in its initramfs")]);
     }
     boot.step("memory", mounts::memory);
-    boot.step("nodes", mounts::static_nodes);
     let file = file?;
     let port = Port::new(file.into(), true)?;
     boot.report.ready_us = proc::uptime_us();

@@ -67,11 +67,13 @@ pub fn memory(faults: &mut Vec<String>) {
     }
 }
 
+/// Where the initramfs lists what [`static_nodes`] makes.
+const NODES: &str = "/nodes";
+
 /// Makes the device nodes of modules that are loaded when somebody opens them, for instance `/dev/net/tun`; depmod lists
-/// them in `modules.devname` (devtmpfs knows only what is loaded).
+/// them (devtmpfs knows only what is loaded).
 pub fn static_nodes(faults: &mut Vec<String>) {
-    let list = format!("/lib/modules/{}/modules.devname", rustix::system::uname().release().to_string_lossy());
-    for (name, kind, device) in fs::read_to_string(list).unwrap_or_default().lines().filter_map(static_node) {
+    for (name, kind, device) in fs::read_to_string(NODES).unwrap_or_default().lines().filter_map(static_node) {
         let path = Path::new("/dev").join(name);
         let made = path.parent().map_or(Ok(()), fs::create_dir_all);
         let made = made.and_then(|()| Ok(mknodat(CWD, &path, kind, Mode::from_raw_mode(0o600), device)?));
