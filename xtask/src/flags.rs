@@ -172,7 +172,7 @@ pub enum Lab {
     Fault {
         /// The port, as `lab status` names it: GUEST.N.
         port: String,
-        /// The fault, as in lab.toml: `loss=0.01,delay=2ms,seed=7`; `none` heals it.
+        /// The fault: `loss=0.01,delay=2ms`; `none` heals it. What it hits is drawn from the network's seed.
         fault: String,
         #[command(flatten)]
         lab: Which,

@@ -36,6 +36,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<Outcome> {
     let whole = Definition { prune: Prune::default(), ..definition.clone() };
 
     let scratch = bench.scratch()?;
+    let suite = plan.lock.distribution.suites.first().context("lab.lock names no suite of the distribution")?;
     let debs: Vec<&Deb> = base.debs.iter().chain(repository::extra(&plan.lock, &base.debs)?).collect();
     let files = workshop.fetcher().debs(&debs)?;
     let pool = scratch.path("repository");
@@ -52,7 +53,7 @@ pub(crate) fn run(bench: &Bench<'_>) -> Result<Outcome> {
         },
         |_| {
             let work = scratch.path("mmdebstrap");
-            let took = tool.run(&pool, &names, &work, bench.progress)?;
+            let took = tool.run(&pool, suite, &names, &work, bench.progress)?;
             let begun = Instant::now();
             mmdebstrap::mkfs(&vm, &definition.filesystem, &work)?;
             let mkfs = begun.elapsed().as_secs_f64();

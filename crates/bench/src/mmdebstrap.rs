@@ -71,11 +71,12 @@ impl Mmdebstrap {
         format!("{} --variant=custom --mode={}, then mkfs.erofs", self.version, mode())
     }
 
-    /// Makes a root file system of `packages` out of the repository `pool`; leaves a tar in the new directory `work`.
+    /// Makes a root file system of `packages` of the distribution's `suite` out of the repository `pool`; leaves a tar in the
+    /// new directory `work`.
     ///
     /// # Errors
     /// With its last words.
-    pub fn run(&self, pool: &Path, packages: &[&str], work: &Path, progress: &Progress) -> Result<Took> {
+    pub fn run(&self, pool: &Path, suite: &str, packages: &[&str], work: &Path, progress: &Progress) -> Result<Took> {
         fs::create_dir(work).with_context(|| format!("cannot make {}", work.display()))?;
         let (log, times) = (work.join("log"), work.join("times"));
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -85,7 +86,7 @@ impl Mmdebstrap {
             .args(["--variant=custom", "--format=tar", "--dpkgopt=force-unsafe-io"])
             .args(["--aptopt=Apt::Install-Recommends \"false\"", &format!("--include={}", packages.join(","))])
             .arg(format!("--customize-hook={HOOK}"))
-            .arg("trixie")
+            .arg(suite)
             .arg(work.join(TAR))
             .arg(format!("deb [trusted=yes] copy:{} ./", pool.display()))
             .env("TMPDIR", work)
