@@ -4,6 +4,7 @@
 //! everyone talks to that, [`testing`] runs suites over it. The command line is a thin layer over this crate.
 
 pub mod client;
+pub mod compare;
 pub mod control;
 pub mod copy;
 pub mod doctor;
@@ -15,6 +16,7 @@ pub mod paths;
 pub mod plan;
 pub mod prepare;
 pub mod programs;
+pub mod provider;
 pub mod supervisor;
 pub mod symbols;
 pub mod testing;

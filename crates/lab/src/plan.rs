@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use artifacts::{Cache, Change, Key, Kind, Lock, Recipe, Why};
-use image::{BasePlan, Definition, InitramfsPlan, KitPlan};
+use image::{BasePlan, Definition, Extra, InitramfsPlan, KitPlan};
 use kernel::{KernelPlan, KernelRequest, Origin, SELFTESTS, UserTree};
 use lab_config::{KernelOrigin, Lab};
 use progress::Progress;
@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::paths::LabPaths;
 use crate::workshop::{self, Workshop};
-use crate::{prepare, programs};
+use crate::{prepare, programs, provider};
 
 /// What the command line adds to `lab.toml`.
 #[derive(Debug, Clone, Default)]
@@ -159,9 +159,20 @@ impl Plan {
         let project = self.lab.root.clone();
         let vm = self.root_step("vm", "QEMU and image tools", &project)?;
         let build = self.root_step("build", "compilers and build tools", &project)?;
-        let agent = self.step("agent", "guest agent".into(), Kind::Bin, programs::agent_recipe(&project, &build.key)?);
-        let agent_file = self.content_of(&agent).join(programs::AGENT);
-        let mut steps = vec![vm, build];
+        let program = |program: &programs::Program| -> Result<Step> {
+            let recipe = program.recipe(&project, &build.key)?;
+            Ok(self.step(program.id, program.title.into(), Kind::Bin, recipe))
+        };
+        let (agent, verbs) = (program(&programs::AGENT)?, program(&programs::VERBS)?);
+        let agent_file = self.content_of(&agent).join(programs::AGENT.name);
+        let recipe = provider::recipe(&project, &self.lock, &build.key)?;
+        let provider = self.step(provider::ID, "RXE's provider for libibverbs".into(), Kind::Bin, recipe);
+        let extras = [
+            self.extra(provider::INSIDE, &provider, provider::LIBRARY),
+            self.extra(programs::VERBS_INSIDE, &verbs, programs::VERBS.name),
+        ];
+        let agent_key = agent.key.clone();
+        let mut steps = vec![vm, build, agent, verbs, provider];
         for (name, base) in &self.bases {
             steps.push(self.step(
                 &format!("base:{name}"),
@@ -176,12 +187,12 @@ impl Plan {
         let (mut kits, mut initramfs) = (BTreeMap::new(), BTreeMap::new());
         for (name, plan) in &self.kernels {
             let kernel = self.step(&format!("kernel:{name}"), plan.summary(), Kind::Kernel, plan.recipe());
-            let kit = image::kit_plan(name, &kernel.key, &[], &filesystem, &self.lock)?;
-            let initrd = image::initramfs_plan(name, &kernel.key, &agent_file, &agent.key);
+            let kit = image::kit_plan(name, &kernel.key, &extras, &filesystem, &self.lock)?;
+            let initrd = image::initramfs_plan(name, &kernel.key, &agent_file, &agent_key);
             steps.push(kernel);
             steps.push(self.step(
                 &format!("kit:{name}"),
-                format!("modules and selftests of {name}"),
+                format!("modules and selftests of {name}, guest programs"),
                 Kind::Image,
                 kit.recipe().clone(),
             ));
@@ -194,7 +205,6 @@ impl Plan {
             kits.insert(name.clone(), kit);
             initramfs.insert(name.clone(), initrd);
         }
-        steps.insert(2, agent);
         (self.steps, self.kits, self.initramfs) = (steps, kits, initramfs);
         Ok(())
     }
@@ -202,6 +212,12 @@ impl Plan {
     fn root_step(&self, root: &str, what: &str, project: &Path) -> Result<Step> {
         let recipe = toolroot::Toolroot::plan(&self.lock, root, &workshop::fix_ups(project)?)?;
         Ok(self.step(&format!("root:{root}"), what.into(), Kind::Root, recipe))
+    }
+
+    /// A file of a step's result, made or not, as part of a kit.
+    fn extra(&self, inside: &str, step: &Step, file: &str) -> Extra {
+        let source = self.content_of(step).join(file);
+        Extra { inside: inside.into(), source, mode: 0o755, digest: step.key.clone() }
     }
 
     fn step(&self, id: &str, title: String, kind: Kind, recipe: Recipe) -> Step {
@@ -214,12 +230,16 @@ impl Plan {
     fn mark_needed(&mut self) {
         let to_do = |steps: &[Step], prefix: &str| steps.iter().any(|s| s.id.starts_with(prefix) && !s.cached);
         let steps = &self.steps;
-        let agent = to_do(steps, "initramfs:");
-        let build = to_do(steps, "kernel:") || (agent && to_do(steps, "agent"));
+        let (agent, kit) = (to_do(steps, "initramfs:"), to_do(steps, "kit:"));
+        let in_kit = |id: &str| [provider::ID, programs::VERBS.id].contains(&id);
+        let build = to_do(steps, "kernel:")
+            || (agent && to_do(steps, programs::AGENT.id))
+            || (kit && steps.iter().any(|step| in_kit(&step.id) && !step.cached));
         for step in &mut self.steps {
             step.needed = match step.id.as_str() {
                 "root:build" => build,
-                "agent" => agent,
+                id if id == programs::AGENT.id => agent,
+                id if in_kit(id) => kit,
                 _ => true,
             };
         }

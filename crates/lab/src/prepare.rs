@@ -19,8 +19,8 @@ use crate::control::FaultSpec;
 use crate::launch::{GuestLaunch, Launch, NetworkLaunch, PortLaunch};
 use crate::paths::LabPaths;
 use crate::plan::Plan;
-use crate::programs;
 use crate::workshop::Workshop;
+use crate::{programs, provider};
 
 /// Everything a boot needs, in the cache. Holding it keeps prune away.
 #[derive(Debug)]
@@ -86,7 +86,8 @@ fn make(plan: &Plan, progress: &Progress) -> Result<Artifacts> {
         let bases = scope.spawn(|| -> Result<BTreeMap<_, _>> {
             plan.bases.iter().map(|(name, base)| Ok((name.clone(), image::build_base(base, &ctx)?))).collect()
         });
-        let kernels = workshop.with_kernel_ctx(|kernel_ctx| kernels(plan, &ctx, kernel_ctx));
+        let kernels = guest_programs(plan, &workshop, progress)
+            .and_then(|()| workshop.with_kernel_ctx(|kernel_ctx| kernels(plan, &ctx, kernel_ctx)));
         (bases.join().unwrap_or_else(|_| Err(anyhow!("making the base images panicked"))), kernels)
     });
     // The kernel's failure first: where both failed, it is the one somebody works on.
@@ -95,12 +96,23 @@ fn make(plan: &Plan, progress: &Progress) -> Result<Artifacts> {
     Ok(Artifacts { vm, bases, kernels })
 }
 
+/// Makes what the lab itself puts into guests. Before the kernels: a mistake in a program shows in seconds, a kernel takes
+/// its time.
+fn guest_programs(plan: &Plan, workshop: &Workshop<'_>, progress: &Progress) -> Result<()> {
+    let to_do = |id: &str| plan.to_do().any(|step| step.id == id);
+    for program in [programs::AGENT, programs::VERBS] {
+        if to_do(program.id) {
+            program.build(plan, &workshop.root("build")?, progress)?;
+        }
+    }
+    if to_do(provider::ID) {
+        provider::build(plan, workshop, progress)?;
+    }
+    Ok(())
+}
+
 fn kernels(plan: &Plan, ctx: &image::Ctx<'_>, kernel_ctx: &kernel::Ctx<'_>) -> Result<BTreeMap<String, Booting>> {
     let mut kernels = BTreeMap::new();
-    // Before the kernel: a mistake in the agent shows in seconds, a kernel takes its time.
-    if plan.to_do().any(|step| step.id == "agent") {
-        programs::agent(plan, &(kernel_ctx.build_root)()?, ctx.progress)?;
-    }
     for (name, kernel_plan) in &plan.kernels {
         let kernel = kernel::build(kernel_plan, kernel_ctx)?;
         let kit = image::build_kit(&plan.kits[name], &kernel.artifacts, ctx)?;

@@ -25,65 +25,94 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The one target guests have.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Name of the agent's binary in its cache entry.
-pub const AGENT: &str = "guest-agent";
-
-/// What the agent is made from: its sources, its dependencies, the compiler, and the C library it is linked with.
-///
-/// # Errors
-/// When a source file cannot be read.
-pub fn agent_recipe(project: &Path, build_root: &Key) -> Result<Recipe> {
-    Recipe::new("agent")
-        .tree("guest-agent", &project.join("guest-agent"))?
-        .tree("protocol", &project.join("crates/protocol"))?
-        .file("Cargo.lock", &project.join("Cargo.lock"))?
-        .file("Cargo.toml", &project.join("Cargo.toml"))
-        .map(|r| r.value("rustc", env!("LAB_RUSTC_VERSION")).key_of("build root", build_root))
+/// A program of this workspace that runs in guests.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// Its step.
+    pub id: &'static str,
+    /// A phrase for people.
+    pub title: &'static str,
+    /// The package and its binary.
+    pub name: &'static str,
+    /// Folders of its sources and of the workspace's crates it uses.
+    pub sources: &'static [&'static str],
+    /// Whether the C library is linked in. What loads libraries of the image cannot have it so.
+    pub fixed: bool,
 }
 
-/// Builds the agent, or finds it; returns the path of the binary.
-///
-/// # Errors
-/// With the compiler's last words.
-pub fn agent(plan: &Plan, build_root: &Toolroot, progress: &Progress) -> Result<PathBuf> {
-    let project = &plan.lab.root;
-    let built = plan.cache.get_or_build(Kind::Bin, &plan.find("agent")?.recipe, |dir| {
-        let step = progress.step("agent", "build the guest agent");
-        let target_dir = project.join("target/guest");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(&cargo);
-        command
-            .current_dir(project)
-            .args([
-                "build",
-                "--locked",
-                "--profile",
-                "guest",
-                "--package",
-                "guest-agent",
-                "--target",
-                TARGET,
-                "--target-dir",
-            ])
-            .arg(&target_dir)
-            .env_remove("RUSTC_WRAPPER")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        build_root.linker_shim(&target_dir)?.configure(&mut command, TARGET, true);
-        map_paths(&mut command, project);
-        let said = run(&mut command, &step)?;
-        let binary = target_dir.join(TARGET).join("guest").join(AGENT);
-        fs::copy(&binary, dir.join(AGENT))
-            .with_context(|| format!("cannot copy {}; cargo said:\n{said}", binary.display()))?;
-        step.done();
-        Ok(())
-    })?;
-    Ok(built.path.join(AGENT))
+/// The agent, the guest's first process.
+pub const AGENT: Program = Program {
+    id: "agent",
+    title: "guest agent",
+    name: "guest-agent",
+    sources: &["guest-agent", "crates/protocol"],
+    fixed: true,
+};
+
+/// The test of verbs, which loads the image's libibverbs.
+pub const VERBS: Program = Program {
+    id: "verbs",
+    title: "test program for verbs",
+    name: "lab-verbs",
+    sources: &["guest-tools/verbs"],
+    fixed: false,
+};
+
+/// Where [`VERBS`] is in guests: their PATH ends there.
+pub const VERBS_INSIDE: &str = "/usr/bin/lab-verbs";
+
+impl Program {
+    /// What it is made from: its sources, its dependencies, the compiler, and the C library it is linked with.
+    ///
+    /// # Errors
+    /// When a source file cannot be read.
+    pub fn recipe(&self, project: &Path, build_root: &Key) -> Result<Recipe> {
+        let mut recipe = Recipe::new(self.id);
+        for source in self.sources {
+            let label = source.rsplit('/').next().unwrap_or(source);
+            recipe = recipe.tree(label, &project.join(source))?;
+        }
+        recipe
+            .file("Cargo.lock", &project.join("Cargo.lock"))?
+            .file("Cargo.toml", &project.join("Cargo.toml"))
+            .map(|r| r.value("rustc", env!("LAB_RUSTC_VERSION")).key_of("build root", build_root))
+    }
+
+    /// Builds it, or finds it; returns the path of the binary.
+    ///
+    /// # Errors
+    /// With the compiler's last words.
+    pub fn build(&self, plan: &Plan, build_root: &Toolroot, progress: &Progress) -> Result<PathBuf> {
+        let project = &plan.lab.root;
+        let built = plan.cache.get_or_build(Kind::Bin, &plan.find(self.id)?.recipe, |dir| {
+            let step = progress.step(self.id, format!("build the {}", self.title));
+            let target_dir = project.join("target/guest");
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let mut command = Command::new(&cargo);
+            command
+                .current_dir(project)
+                .args(["build", "--locked", "--profile", "guest", "--package", self.name])
+                .args(["--target", TARGET, "--target-dir"])
+                .arg(&target_dir)
+                .env_remove("RUSTC_WRAPPER")
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped());
+            build_root.linker_shim(&target_dir)?.configure(&mut command, TARGET, self.fixed);
+            map_paths(&mut command, project);
+            let said = run(&mut command, self.title, &step)?;
+            let binary = target_dir.join(TARGET).join("guest").join(self.name);
+            fs::copy(&binary, dir.join(self.name))
+                .with_context(|| format!("cannot copy {}; cargo said:\n{said}", binary.display()))?;
+            step.done();
+            Ok(())
+        })?;
+        Ok(built.path.join(self.name))
+    }
 }
 
 /// Runs cargo with its words as lines of the step; returns them. When cancelled, cargo and its compilers are ended.
-fn run(command: &mut Command, step: &progress::Step) -> Result<String> {
+fn run(command: &mut Command, title: &str, step: &progress::Step) -> Result<String> {
     use std::os::unix::process::CommandExt;
     // A process group of its own, so that its compilers can be ended with it.
     let mut child = command
@@ -113,7 +142,7 @@ fn run(command: &mut Command, step: &progress::Step) -> Result<String> {
     })?;
     let said = said.into_inner().unwrap_or_else(PoisonError::into_inner).join("\n");
     if !status.success() {
-        bail!("cargo could not build the guest agent ({status}):\n{said}");
+        bail!("cargo could not build the {title} ({status}):\n{said}");
     }
     Ok(said)
 }
