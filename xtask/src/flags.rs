@@ -92,7 +92,7 @@ pub enum Lab {
     },
     /// Run tests on the running lab; brings it up first if need be.
     Test {
-        /// Part of a test's name, or `suite.`; none means the suites of lab.toml.
+        /// A suite, a test, SUITE.TEST, or a part of a name; none means the suites of lab.toml.
         filter: Vec<String>,
         #[command(flatten)]
         lab: LabArgs,
@@ -102,7 +102,11 @@ pub enum Lab {
         /// Run each test this many times.
         #[arg(long, default_value_t = 1)]
         repeat: u32,
-        /// Write results.json, results.xml and results.ktap here too.
+        /// Run them on each of these kernels, the first of which the others are held against; fair pairs are
+        /// `baseline,patched` and `stock,quick`.
+        #[arg(long, value_name = "A,B", value_delimiter = ',', conflicts_with_all = ["kernel", "kernel_tree"])]
+        compare: Vec<String>,
+        /// Write results.json, junit.xml and results.ktap here too.
         #[arg(long, value_name = "DIR")]
         report: Option<PathBuf>,
         /// Print results as JSON.

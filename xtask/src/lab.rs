@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use lab::config::Lab;
 use lab::plan::{Options, Plan};
 use lab::testing::Selection;
 use progress::Progress;
@@ -14,9 +15,13 @@ use crate::{inside, state, tables};
 pub fn run(command: Command, progress: &Progress) -> Result<ExitCode> {
     match command {
         Command::Up { lab, no_test, dry_run, gdb, json } => up(&lab, &Up { no_test, dry_run, gdb, json }, progress),
-        Command::Test { filter, lab, list, repeat, report, json } => {
+        Command::Test { filter, lab, list, repeat, compare, report, json } => {
             let selection = Selection { filter, repeat, report };
-            if list { list_tests(&lab, &selection, json) } else { test(&lab, &selection, json, progress) }
+            match (list, compare.is_empty()) {
+                (true, _) => list_tests(&lab, &selection, json),
+                (false, true) => test(&lab, &selection, json, progress),
+                (false, false) => compare_kernels(&lab, &compare, &selection, json, progress),
+            }
         }
         Command::Status { lab, json } => status(&lab, json),
         Command::Down { lab, all } => down(&lab, all, progress),
@@ -61,11 +66,49 @@ fn up(args: &LabArgs, up: &Up, progress: &Progress) -> Result<ExitCode> {
 }
 
 fn test(args: &LabArgs, selection: &Selection, json: bool, progress: &Progress) -> Result<ExitCode> {
-    let plan = Plan::make(state::load(args)?, options(args, false), progress)?;
-    // A wrong filter is found before anything is built or booted.
-    lab::testing::select(&plan.lab, &selection.filter)?;
+    let plan = Plan::make(lab_for(args, selection, progress)?, options(args, false), progress)?;
     let client = lab::up::up(&plan, progress)?;
     run_tests(&client, &plan, selection, json, progress)
+}
+
+/// `lab test --compare A,B`.
+fn compare_kernels(
+    args: &LabArgs,
+    kernels: &[String],
+    selection: &Selection,
+    json: bool,
+    progress: &Progress,
+) -> Result<ExitCode> {
+    let lab = lab_for(args, selection, progress)?;
+    let compared = lab::compare::run(&lab, kernels, &options(args, false), selection, progress)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&compared.whole)?);
+    } else {
+        for side in &compared.sides {
+            println!("{}", lab::suite::report::table(side, true));
+        }
+        print!("{}", lab::suite::report::pair(&compared.whole));
+        eprintln!("results: {}", compared.dir.display());
+    }
+    Ok(ExitCode::from(compared.whole.exit_code()))
+}
+
+/// The lab that tests are run in. Tests that are for a profile get a lab of their own in that profile, so that the one
+/// that is up stays as it is, unless the command line names a profile.
+fn lab_for(args: &LabArgs, selection: &Selection, progress: &Progress) -> Result<Lab> {
+    let lab = state::load(args)?;
+    // A wrong filter is found before anything is built or booted.
+    let tests = lab::testing::select(&lab, &selection.filter)?.tests;
+    let Some(profile) = lab::testing::profile(&tests).filter(|profile| lab.profile.as_deref() != Some(*profile)) else {
+        return Ok(lab);
+    };
+    if let Some(other) = &lab.profile {
+        progress.warn(format!("these tests are for profile `{profile}`; in `{other}` they may have to be skipped"));
+        return Ok(lab);
+    }
+    let name = args.name.clone().unwrap_or_else(|| format!("{}-{profile}", lab.name));
+    progress.info(format!("these tests are for profile `{profile}`: they run in lab `{name}`"));
+    state::load(&LabArgs { profile: Some(profile.into()), name: Some(name), ..args.clone() })
 }
 
 fn run_tests(
@@ -86,7 +129,7 @@ fn run_tests(
 }
 
 fn list_tests(args: &LabArgs, selection: &Selection, json: bool) -> Result<ExitCode> {
-    let tests = lab::testing::select(&state::load(args)?, &selection.filter)?;
+    let tests = lab::testing::select(&state::load(args)?, &selection.filter)?.tests;
     if json {
         let names: Vec<_> = tests.iter().map(lab::suite::Test::full_name).collect();
         println!("{}", serde_json::to_string_pretty(&names)?);

@@ -261,6 +261,7 @@ impl LabGuests {
                 kernel_release: g.kernel_release,
                 kernel_tree: g.kernel_tree,
                 accelerator: g.accelerator,
+                deterministic: g.deterministic,
                 nics: g.nics,
             })
             .collect();

@@ -172,6 +172,8 @@ pub struct GuestStatus {
     pub detail: String,
     /// `kvm` or `tcg`, once known.
     pub accelerator: String,
+    /// Whether its time is the count of its instructions.
+    pub deterministic: bool,
     /// QEMU's process id, while there is one.
     pub pid: Option<i32>,
     /// Milliseconds from launch to the agent's hello.

@@ -8,9 +8,10 @@ use kernel::KernelArtifacts;
 use lab_config::Lab;
 use progress::Progress;
 use suite::results::Host;
-use suite::{GuestInfo, Guests as _, Provenance, Report, RunOptions, Test};
+use suite::{GuestInfo, Guests as _, Provenance, Report, RunOptions, Suites, Test};
 
 use crate::client::{Client, LabGuests};
+use crate::paths::LabPaths;
 use crate::plan::Plan;
 
 /// What a test run is asked for.
@@ -24,13 +25,20 @@ pub struct Selection {
     pub report: Option<PathBuf>,
 }
 
-/// The tests that a selection means.
+/// The tests that a selection means, with every comparison of their suites.
 ///
 /// # Errors
 /// When a suite is wrong, or a filter fits nothing.
-pub fn select(lab: &Lab, filter: &[String]) -> Result<Vec<Test>> {
-    let all = suite::load(&lab.root.join("suites"))?;
-    Ok(if filter.is_empty() { suite::suites(&all, &lab.suites)? } else { suite::select(&all, filter)? })
+pub fn select(lab: &Lab, filter: &[String]) -> Result<Suites> {
+    let Suites { tests, comparisons } = suite::load(&lab.root.join("suites"))?;
+    let tests = if filter.is_empty() { suite::suites(&tests, &lab.suites)? } else { suite::select(&tests, filter)? };
+    Ok(Suites { tests, comparisons })
+}
+
+/// The profile that every one of the tests is for, if there is one.
+pub fn profile(tests: &[Test]) -> Option<&str> {
+    let first = tests.first()?.profile.as_deref()?;
+    tests.iter().all(|test| test.profile.as_deref() == Some(first)).then_some(first)
 }
 
 /// Runs the tests; returns the report and the folder it was written to.
@@ -38,21 +46,34 @@ pub fn select(lab: &Lab, filter: &[String]) -> Result<Vec<Test>> {
 /// # Errors
 /// When the lab fails; a test that fails is in the report.
 pub fn run(client: &Client, plan: &Plan, selection: &Selection, progress: &Progress) -> Result<(Report, PathBuf)> {
-    let tests = select(&plan.lab, &selection.filter)?;
-    let guests = LabGuests::new(client.clone())?;
-    let dir = results_dir(client)?;
-    let provenance = provenance(plan, &guests.guests());
-    let options = RunOptions {
-        report_dir: dir.clone(),
-        repeat: selection.repeat.max(1),
-        time_scale: suite::time_scale(&provenance.accelerator),
-        provenance,
-    };
-    let report = suite::run(&tests, &guests, &options, progress)?;
+    let suites = select(&plan.lab, &selection.filter)?;
+    let dir = results_dir(client.paths())?;
+    let report = run_into(client, plan, &suites, selection, dir.clone(), progress)?;
     if let Some(copy) = &selection.report {
         suite::report::write_all(&report, copy)?;
     }
     Ok((report, dir))
+}
+
+/// Runs the tests; the results go into `dir`.
+pub(crate) fn run_into(
+    client: &Client,
+    plan: &Plan,
+    suites: &Suites,
+    selection: &Selection,
+    dir: PathBuf,
+    progress: &Progress,
+) -> Result<Report> {
+    let guests = LabGuests::new(client.clone())?;
+    let provenance = provenance(plan, &guests.guests());
+    let options = RunOptions {
+        report_dir: dir,
+        repeat: selection.repeat.max(1),
+        comparisons: suites.comparisons.clone(),
+        time_scale: suite::time_scale(&provenance.accelerator),
+        provenance,
+    };
+    Ok(suite::run(&suites.tests, &guests, &options, progress)?)
 }
 
 /// Everything that is needed to do it again. Where guests differ, the first one's kernel is named here; each record says
@@ -97,8 +118,8 @@ fn this_host() -> Host {
 }
 
 /// A fresh folder, named by the time, with `latest` pointing at it.
-fn results_dir(client: &Client) -> Result<PathBuf> {
-    let results = client.paths().results();
+pub(crate) fn results_dir(paths: &LabPaths) -> Result<PathBuf> {
+    let results = paths.results();
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let stamp = utc(seconds);
     for n in 0..100 {

@@ -25,6 +25,9 @@ pub struct GuestInfo {
     pub kernel_tree: String,
     /// The accelerator the guest really runs on: `kvm`, `tcg`, or `none` where there is no machine.
     pub accelerator: String,
+    /// Whether its time is the count of its instructions: see [`crate::DETERMINISTIC`].
+    #[serde(default)]
+    pub deterministic: bool,
     /// Its network interfaces, in the order of `lab.toml`.
     pub nics: Vec<NicInfo>,
 }

@@ -2,12 +2,13 @@
 //!
 //! [`load`] reads `suites/*.toml` into [`Test`]s, [`suites`] and [`select`] choose among them, [`run`] runs them over
 //! anything that implements [`Guests`], and the [`Report`] it returns is also written as `results.json`, JUnit XML and
-//! KTAP; [`report::table`] is for the terminal.
+//! KTAP; [`report::table`] is for the terminal. [`compare`] puts numbers of several tests side by side.
 //!
 //! A test is a list of typed steps and no program: what needs logic is a Rust function called by name
 //! ([`functions`]), what reads a tool's output is a parser with a table test over real output ([`parsers`]).
 
 mod bpf;
+pub mod compare;
 pub mod functions;
 pub mod guests;
 pub mod ktap;
@@ -23,8 +24,8 @@ mod select;
 mod vars;
 
 pub use guests::{CrashInfo, GuestError, GuestInfo, GuestStream, Guests, Health, NicInfo};
-pub use load::{LoadError, Problem, load, load_texts};
-pub use model::{Expected, Place, Requirement, Test};
+pub use load::{LoadError, Problem, Suites, load, load_texts};
+pub use model::{DETERMINISTIC, Expected, Place, Requirement, Test};
 pub use options::{RunOptions, time_scale};
 pub use results::{Metric, Provenance, Record, Report, Status};
 pub use run::{JOURNAL, JournalError, recover, run};

@@ -21,6 +21,10 @@ pub struct Test {
     pub summary: String,
     /// Where it is declared.
     pub place: Place,
+    /// The variables of its case, by which its numbers are put beside those of others.
+    pub case: BTreeMap<String, String>,
+    /// The profile of `lab.toml` that a lab brought up for it gets.
+    pub profile: Option<String>,
     /// The guests it needs, by the names its steps use. At least one; the first is the default of every step.
     pub roles: Vec<String>,
     /// Whether it talks from guest to guest, so that all its guests must share a network.
@@ -77,6 +81,10 @@ impl fmt::Display for Place {
         write!(f, "{}:{}", self.file.display(), self.line)
     }
 }
+
+/// The capability of a guest whose time is the count of its instructions, so that what it measures repeats. The lab
+/// answers for it: a guest cannot tell.
+pub const DETERMINISTIC: &str = "deterministic";
 
 /// A capability a test needs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::compare::Comparison;
 use crate::results::Provenance;
 
 /// What [`crate::run`] needs besides tests and guests.
@@ -13,6 +14,8 @@ pub struct RunOptions {
     pub repeat: u32,
     /// Every timeout is multiplied by this. [`time_scale`] gives the value for an accelerator.
     pub time_scale: f64,
+    /// How numbers of the tests are put side by side.
+    pub comparisons: Vec<Comparison>,
     /// What is being tested, copied into the report.
     pub provenance: Provenance,
 }

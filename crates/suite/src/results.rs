@@ -3,8 +3,11 @@
 //! These types are the schema of `results.json`; [`SCHEMA`] grows when a reader of the old shape would misread the
 //! new one. Everything needed to repeat a result is in [`Provenance`].
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::compare::{KernelPair, Table};
 use crate::guests::{CrashInfo, GuestInfo};
 
 /// Version of the shape of `results.json`.
@@ -168,6 +171,9 @@ pub struct Record {
     pub test: String,
     /// 1 for the first round, counting up with `--repeat`.
     pub iteration: u32,
+    /// The variables of its case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub case: BTreeMap<String, String>,
     /// How it ended.
     pub status: Status,
     /// One line: why it is not a plain pass; empty for one.
@@ -285,6 +291,12 @@ pub struct Report {
     pub guests: Vec<GuestInfo>,
     /// One record a test and iteration, in the order they were to run.
     pub records: Vec<Record>,
+    /// Numbers of several tests side by side, with bounds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comparisons: Vec<Table>,
+    /// With `--compare`: the kernels; the records are those of all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<KernelPair>,
 }
 
 impl Report {
@@ -297,12 +309,12 @@ impl Report {
             .collect()
     }
 
-    /// The exit code for `lab test` and `git bisect run`: 0 when nothing failed, crashed or timed out; 1 when
-    /// something did; 125 (which bisect reads as "cannot tell") when only the lab failed, and when nothing ran;
+    /// The exit code for `lab test` and `git bisect run`: 0 when nothing failed, crashed, timed out or
+    /// missed a bound of a comparison; 1 when something did; 125 (which bisect reads as "cannot tell") when only the lab failed, and when nothing ran;
     /// 130 when it was cancelled.
     pub fn exit_code(&self) -> u8 {
         let any = |wanted: &[Status]| self.records.iter().any(|r| wanted.contains(&r.status));
-        if any(&[Status::Fail, Status::Crash, Status::Timeout]) {
+        if any(&[Status::Fail, Status::Crash, Status::Timeout]) || !self.comparisons.iter().all(Table::holds) {
             1
         } else if self.cancelled {
             130

@@ -42,13 +42,16 @@ pub fn suites(tests: &[Test], suites: &[String]) -> Result<Vec<Test>, SelectErro
 }
 
 /// The tests that match any of `filters`; all when there are none. A filter is a suite, a test's name or `SUITE/NAME`,
-/// where `*` stands for any text; what is none of these is a part of a name. Each filter must match something.
+/// where `*` stands for any text; what is none of these is a part of a name. No name holds a dot, so one may stand for
+/// the `-` in a suite's name or for the `/` after it: `rxe.latency`, `rdma.rping-netkit-v4`. Each filter must match
+/// something.
 pub fn select(tests: &[Test], filters: &[String]) -> Result<Vec<Test>, SelectError> {
     let mut patterns = Vec::new();
     for filter in filters {
-        let part = format!("*{filter}*");
-        if let Some(pattern) = [filter, &part].into_iter().find(|p| tests.iter().any(|test| matches(test, p))) {
-            patterns.push(pattern.clone());
+        let candidates =
+            [filter.clone(), filter.replace('.', "-"), filter.replacen('.', "/", 1), format!("*{filter}*")];
+        if let Some(pattern) = candidates.into_iter().find(|p| tests.iter().any(|test| matches(test, p))) {
+            patterns.push(pattern);
         } else {
             let names: Vec<String> =
                 tests.iter().flat_map(|t| [t.full_name(), t.name.clone(), t.suite.clone()]).collect();
@@ -86,8 +89,12 @@ mod tests {
                 |n: &&str| format!("[[test]]\nname = \"{n}\"\nsummary = \"s\"\nsteps = [{{ exec = \"true\" }}]\n");
             names.iter().map(one).collect::<String>()
         };
-        let files = [("rdma.toml".into(), text(&["rping-v4", "rping-v6"])), ("smoke.toml".into(), text(&["boots"]))];
-        crate::load_texts(&files).unwrap()
+        let files = [
+            ("rdma.toml".into(), text(&["rping-v4", "rping-v6"])),
+            ("rxe-latency.toml".into(), text(&["lat"])),
+            ("smoke.toml".into(), text(&["boots"])),
+        ];
+        crate::load_texts(&files).unwrap().tests
     }
 
     #[test]
@@ -99,11 +106,14 @@ mod tests {
             ("*oo*", vec!["smoke/boots"]),
             ("ping", vec!["rdma/rping-v4", "rdma/rping-v6"]),
             ("rdma/rping-v", vec!["rdma/rping-v4", "rdma/rping-v6"]),
+            ("rdma.rping-v6", vec!["rdma/rping-v6"]),
+            ("rxe.latency", vec!["rxe-latency/lat"]),
+            ("rxe.*", vec!["rxe-latency/lat"]),
         ] {
             let chosen = select(&tests(), &[filter.into()]).unwrap();
             assert_eq!(chosen.iter().map(Test::full_name).collect::<Vec<_>>(), expected, "{filter}");
         }
-        assert_eq!(select(&tests(), &[]).unwrap().len(), 3);
+        assert_eq!(select(&tests(), &[]).unwrap().len(), 4);
         let wrong = select(&tests(), &["rping-v5".into()]).unwrap_err().to_string();
         assert!(wrong.starts_with("no test matches `rping-v5` (did you mean `rping-v"), "{wrong}");
     }

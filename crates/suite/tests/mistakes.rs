@@ -15,7 +15,7 @@ fn every_mistake_has_its_message() {
         let text = fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().into();
         let said = match suite::load_texts(&[(name, text)]) {
-            Ok(tests) => panic!("{} loads, as {} tests", path.display(), tests.len()),
+            Ok(loaded) => panic!("{} loads, as {} tests", path.display(), loaded.tests.len()),
             Err(error) => format!("{error}\n"),
         };
         let expected = path.with_extension("txt");

@@ -7,6 +7,7 @@ fn record(test: &str, status: Status, message: &str) -> Record {
     Record {
         test: test.into(),
         iteration: 1,
+        case: Default::default(),
         status,
         message: message.into(),
         missing: Vec::new(),
@@ -92,6 +93,8 @@ fn sample() -> Report {
             second,
             record("smoke/never", Status::NotRun, ""),
         ],
+        comparisons: Vec::new(),
+        pair: None,
     }
 }
 

@@ -47,6 +47,11 @@ fn pass_fail_and_skip() {
         summary = "needs a tool that is not there"
         steps = [{ exec = "no-such-tool --version" }]
         [[test]]
+        name = "no-count"
+        summary = "needs a guest whose time is the count of its instructions"
+        requires = ["deterministic"]
+        steps = [{ exec = "false" }]
+        [[test]]
         name = "no-guest"
         summary = "needs more guests than there are"
         guests = ["a", "b"]
@@ -60,6 +65,8 @@ fn pass_fail_and_skip() {
     ended(&report, "dies", Status::Fail, "killed by signal 11");
     ended(&report, "metric", Status::Fail, "pings is 5 count, less than 6");
     ended(&report, "expects-failure", Status::Pass, "");
+    ended(&report, "no-count", Status::Skip, "missing: deterministic (the guest's time is not the count of");
+    assert_eq!(record(&report, "no-count").missing, ["deterministic"]);
     ended(&report, "no-tool", Status::Skip, "missing: tool:no-such-tool (no program no-such-tool in ");
     assert_eq!(record(&report, "no-tool").missing, ["tool:no-such-tool"]);
     ended(&report, "no-guest", Status::Skip, "missing: guests:2 (the lab has 1)");

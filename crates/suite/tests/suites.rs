@@ -4,7 +4,7 @@ use std::path::Path;
 
 fn tests() -> Vec<suite::Test> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../suites");
-    suite::load(&dir).unwrap_or_else(|e| panic!("{e}"))
+    suite::load(&dir).unwrap_or_else(|e| panic!("{e}")).tests
 }
 
 #[test]

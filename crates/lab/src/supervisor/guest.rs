@@ -184,6 +184,7 @@ impl Slot {
             state: word.into(),
             detail,
             accelerator: state.accelerator.clone(),
+            deterministic: plan.icount,
             pid: state.pid,
             boot_ms: state.boot_ms,
             boots: state.boots,

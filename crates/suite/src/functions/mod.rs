@@ -4,6 +4,7 @@
 //! in the guest, which become requirements of the test.
 
 mod facts;
+mod rules;
 mod rxe;
 mod tcx;
 
@@ -28,13 +29,30 @@ pub struct Function {
 }
 
 /// Every function and what it does.
-pub const NAMES: [(&str, Function); 4] = [
+pub const NAMES: [(&str, Function); 7] = [
     // Compares what the agent says of its guest with what the lab believes, and records how the boot went.
     ("agent-facts", Function { needs: &[], may: &[], tools: &[], run: facts::agent_facts }),
     // Makes an RXE device over a netdev and waits until it is active; refuses a netdev RXE cannot work on.
     (
         "rxe-link",
         Function { needs: &["name", "device"], may: &["netns"], tools: &["ip", "rdma", "modprobe"], run: rxe::link },
+    ),
+    // Has RXE build and take packets at layer 3, 2 or 1 in a namespace (net.rxe.rxe_network_layer).
+    ("rxe-layer", Function { needs: &["layer"], may: &["netns"], tools: &["ip", "modprobe"], run: rxe::layer }),
+    // Loads packet rules that nothing of the test matches: the walk past them is what they cost.
+    (
+        "rules",
+        Function {
+            needs: &["kind", "count"],
+            may: &["netns"],
+            tools: &["ip", "iptables-legacy-restore", "nft"],
+            run: rules::load,
+        },
+    ),
+    // Reads how many packets went past all of those rules, as a metric.
+    (
+        "rules-seen",
+        Function { needs: &["kind"], may: &["netns"], tools: &["ip", "iptables-legacy", "nft"], run: rules::seen },
     ),
     // Drops every Nth RoCE packet in a tcx program on a netdev's egress or ingress.
     (
@@ -88,21 +106,26 @@ impl Call<'_, '_> {
 
     /// Runs a program in the guest and returns its standard output and how it ended. `part` tells its output from
     /// that of the function's other programs.
-    fn try_run(&mut self, part: &str, argv: &[&str]) -> Result<(String, Exit), Stop> {
+    fn try_program(&mut self, part: &str, program: &Program) -> Result<(String, Exit), Stop> {
         let label = format!("{}-{part}", self.label);
-        let program = Program { argv: argv.iter().map(ToString::to_string).collect(), ..Program::default() };
-        let exit = self.context.exec(&label, self.role, &program, self.limit)?;
+        let exit = self.context.exec(&label, self.role, program, self.limit)?;
         let stdout = self.context.output(&label).map(|output| output.stdout.clone()).unwrap_or_default();
         Ok((String::from_utf8_lossy(&stdout).into_owned(), exit))
     }
 
-    /// As [`Call::try_run`]; anything but exit status 0 is a failure.
+    /// As [`Call::try_program`], of arguments alone; anything but exit status 0 is a failure.
     fn must_run(&mut self, part: &str, argv: &[&str]) -> Result<String, Stop> {
-        let (stdout, exit) = self.try_run(part, argv)?;
+        let program = Program { argv: argv.iter().map(ToString::to_string).collect(), ..Program::default() };
+        self.must_run_program(part, &program)
+    }
+
+    /// As [`Call::must_run`], for a program that needs more than its arguments.
+    fn must_run_program(&mut self, part: &str, program: &Program) -> Result<String, Stop> {
+        let (stdout, exit) = self.try_program(part, program)?;
         if exit.success() {
             return Ok(stdout);
         }
         let ending = self.context.ending(&format!("{}-{part}", self.label), &exit);
-        Err(Stop::Failed(format!("{}: {ending}", argv.join(" "))))
+        Err(Stop::Failed(format!("{}: {ending}", program.command().join(" "))))
     }
 }

@@ -1,4 +1,4 @@
-//! `rxe-link`: an RXE device over a netdev.
+//! `rxe-link`: an RXE device over a netdev; `rxe-layer`: the network layer at which RXE hands packets over.
 //!
 //! RXE accepts any netdev, and the kernel has to, since an upstream selftest puts RXE on a TUN device that has no
 //! hardware address. But between two ends of a netkit pair in mode l3 nothing can work: neither has an address, both
@@ -9,6 +9,7 @@ use protocol::{Condition, Event, Request, Wait};
 use serde::Deserialize;
 
 use super::Call;
+use crate::model::Program;
 use crate::run::Stop;
 
 /// How long the port may take to become active, in milliseconds and before the time scale.
@@ -61,6 +62,29 @@ pub(super) fn link(call: &mut Call) -> Result<(), Stop> {
         Event::Failed(failure) => Err(Stop::Failed(format!("RDMA device {name} over {device}: {}", failure.message))),
         _ => Ok(None),
     })
+}
+
+/// Where the layer is set, in the namespace of whoever looks.
+const LAYER: &str = "/proc/sys/net/rxe/rxe_network_layer";
+
+/// Sets `net.rxe.rxe_network_layer` in a namespace. A kernel without it works at layer 3 and only there.
+pub(super) fn layer(call: &mut Call) -> Result<(), Stop> {
+    let (layer, netns) = (call.arg("layer").to_string(), call.arg("netns").to_string());
+    call.must_run("modprobe", &["modprobe", "rdma_rxe"])?;
+    // /proc/sys/net shows the namespace of the process that opens it.
+    let script = format!("test -e {LAYER} || exit 3; echo \"$0\" > {LAYER} && cat {LAYER}");
+    let argv = ["sh", "-c", &script, &layer].map(String::from).to_vec();
+    let program = Program { argv, netns: (!netns.is_empty()).then_some(netns), ..Program::default() };
+    let (now, exit) = call.try_program("set", &program)?;
+    match exit.code {
+        Some(3) if layer == "3" => Ok(()),
+        Some(3) => Err(Stop::Failed(format!("this kernel has no {LAYER}: its RXE works at layer 3 only"))),
+        Some(0) if now.trim() == layer => Ok(()),
+        _ => {
+            let said = call.context.ending(&format!("{}-set", call.label), &exit);
+            Err(Stop::Failed(format!("{LAYER} does not take {layer}: {said}")))
+        }
+    }
 }
 
 /// Why RXE cannot work over a netdev, from `ip -details -json link show`.

@@ -1,8 +1,10 @@
 //! `suites/*.toml` → [`Test`]s.
 //!
 //! Every mistake in every file is found before anything runs, each with its file and line. Set-ups are known across
-//! files; a test's `cases` become tests of their own. The result is sorted by file name and keeps a file's order.
+//! files; a test's `cases`, or the fields of its `matrix`, become tests of their own. The result is sorted by file name and keeps a file's order.
 
+mod cases;
+mod compare;
 mod needs;
 mod raw;
 mod step;
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use crate::compare::Comparison;
 use crate::model::{Action, Block, Expected, Place, Step, Test};
 use crate::nearest::hint;
 use crate::vars::Vars;
@@ -50,8 +53,17 @@ impl fmt::Display for LoadError {
     }
 }
 
+/// What the suite files declare.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Suites {
+    /// The tests.
+    pub tests: Vec<Test>,
+    /// How numbers of theirs are put side by side.
+    pub comparisons: Vec<Comparison>,
+}
+
 /// Reads every `*.toml` of a directory.
-pub fn load(dir: &Path) -> Result<Vec<Test>, LoadError> {
+pub fn load(dir: &Path) -> Result<Suites, LoadError> {
     let at = |message: String| LoadError { problems: vec![Problem { place: place(dir, 0), message }] };
     let entries = fs::read_dir(dir).map_err(|e| at(format!("the directory of suites cannot be read: {e}")))?;
     let mut paths = BTreeSet::new();
@@ -70,7 +82,7 @@ pub fn load(dir: &Path) -> Result<Vec<Test>, LoadError> {
 }
 
 /// As [`load`], from texts already read: file name and content.
-pub fn load_texts(files: &[(PathBuf, String)]) -> Result<Vec<Test>, LoadError> {
+pub fn load_texts(files: &[(PathBuf, String)]) -> Result<Suites, LoadError> {
     let mut loader = Loader::default();
     let mut parsed = Vec::new();
     for (path, text) in files {
@@ -94,6 +106,9 @@ pub fn load_texts(files: &[(PathBuf, String)]) -> Result<Vec<Test>, LoadError> {
     for (source, file) in &parsed {
         for test in &file.test {
             loader.test(source, file, test, &setups);
+        }
+        for compare in &file.compare {
+            loader.comparison(source, compare);
         }
     }
     loader.finish()
@@ -141,7 +156,7 @@ type Setups<'a> = BTreeMap<&'a str, (&'a Source<'a>, &'a raw::Setup, Place)>;
 
 #[derive(Default)]
 struct Loader {
-    tests: Vec<Test>,
+    loaded: Suites,
     problems: Vec<Problem>,
 }
 
@@ -154,9 +169,9 @@ impl Loader {
         }
     }
 
-    fn finish(mut self) -> Result<Vec<Test>, LoadError> {
+    fn finish(mut self) -> Result<Suites, LoadError> {
         self.problems.sort_by(|a, b| (&a.place.file, a.place.line).cmp(&(&b.place.file, b.place.line)));
-        if self.problems.is_empty() { Ok(self.tests) } else { Err(LoadError { problems: self.problems }) }
+        if self.problems.is_empty() { Ok(self.loaded) } else { Err(LoadError { problems: self.problems }) }
     }
 
     fn check<T>(&mut self, place: &Place, result: Result<T, String>) -> Option<T> {
@@ -164,13 +179,8 @@ impl Loader {
     }
 
     fn test(&mut self, source: &Source, file: &raw::File, test: &Spanned<raw::Test>, setups: &Setups) {
-        let no_case = BTreeMap::new();
-        let raw = test.get_ref();
-        if raw.cases.is_empty() {
-            self.case(source, file, test, &no_case, setups);
-        }
-        for case in &raw.cases {
-            self.case(source, file, test, case, setups);
+        for (at, case) in self.cases(source, test) {
+            self.case(source, file, test, (&at, &case), setups);
         }
     }
 
@@ -179,7 +189,7 @@ impl Loader {
         source: &Source,
         file: &raw::File,
         test: &Spanned<raw::Test>,
-        case: &BTreeMap<String, raw::Scalar>,
+        (at, case): (&Place, &raw::Case),
         setups: &Setups,
     ) {
         let place = source.place(test);
@@ -204,16 +214,20 @@ impl Loader {
             self.problem(&place, format!("`name = \"{name}\"`: only letters, digits, `-` and `_` are allowed"));
         }
         let suite_name = source.suite();
-        if let Some(other) = self.tests.iter().find(|t| t.suite == suite_name && t.name == name) {
+        if let Some(other) = self.loaded.tests.iter().find(|t| t.suite == suite_name && t.name == name) {
             let first = other.place.clone();
-            self.problem(&place, format!("test `{name}` is already declared at {first}"));
+            self.problem(at, format!("test `{name}` is already declared at {first}"));
         }
 
         let mut requires = BTreeSet::new();
         let of_setups = order.iter().flat_map(|name| &setups[name.as_str()].1.requires);
         for text in suite.requires.iter().chain(of_setups).chain(&raw.requires) {
-            let filled = vars.fill(text).and_then(|text| needs::declared(&text, &roles));
-            requires.extend(self.check(&place, filled));
+            // What is empty once its variables are filled in is a case that needs nothing.
+            let filled = vars.fill(text).and_then(|filled| match filled.is_empty() {
+                true if text.contains('{') => Ok(None),
+                _ => needs::declared(&filled, &roles).map(Some),
+            });
+            requires.extend(self.check(at, filled).flatten());
         }
 
         let mut context = Context { vars: &mut vars, roles: &roles };
@@ -261,11 +275,13 @@ impl Loader {
         if let Some(wrong) = leaves.iter().find(|pattern| !pattern.contains(':')) {
             self.problem(&place, format!("`leaves = [\"{wrong}\"]`: write KIND:NAME, for instance `module:*`"));
         }
-        self.tests.push(Test {
+        self.loaded.tests.push(Test {
             suite: suite_name,
             name,
             summary,
             place,
+            case: case.iter().map(|(name, value)| (name.clone(), value.text())).collect(),
+            profile: suite.profile.clone(),
             needs_network: vars.uses_nic(),
             roles,
             requires: requires.into_iter().collect(),

@@ -4,12 +4,14 @@
 //! selftest and every tool of a function is a requirement without anybody writing it down.
 
 use crate::functions;
-use crate::model::{Action, Requirement, Step};
+use crate::model::{Action, DETERMINISTIC, Requirement, Step};
 use crate::nearest::hint;
 
-/// Kinds of capability that carry an argument, and capabilities the agent knows by a name of their own.
+/// Kinds of capability that carry an argument, and those that have a name of their own: the agent knows them, but for
+/// [`DETERMINISTIC`], which is about the machine.
 const KINDS: [&str; 5] = ["tool", "module", "config", "file", "sysctl"];
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
+    DETERMINISTIC,
     "rxe",
     "netkit",
     "devmem",

@@ -16,7 +16,12 @@ pub(super) struct File {
     pub setup: BTreeMap<String, Spanned<Setup>>,
     #[serde(default)]
     pub test: Vec<Spanned<Test>>,
+    #[serde(default)]
+    pub compare: Vec<Spanned<Compare>>,
 }
+
+/// The variables of a case.
+pub(super) type Case = BTreeMap<String, Scalar>;
 
 /// What all tests of the file share.
 #[derive(Debug, Default, Deserialize)]
@@ -27,6 +32,8 @@ pub(super) struct Suite {
     _summary: String,
     #[serde(default)]
     pub requires: Vec<String>,
+    /// The profile a lab is brought up with for these tests.
+    pub profile: Option<String>,
     pub timeout: Option<String>,
     #[serde(default)]
     pub leaves: Vec<String>,
@@ -51,7 +58,7 @@ pub(super) struct Setup {
     pub cleanup: Vec<Spanned<Step>>,
 }
 
-/// One test, or one test for each of its `cases`.
+/// One test, or one test for each of its `cases` or for each field of its `matrix`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Test {
@@ -69,7 +76,10 @@ pub(super) struct Test {
     #[serde(default)]
     pub vars: BTreeMap<String, Scalar>,
     #[serde(default)]
-    pub cases: Vec<BTreeMap<String, Scalar>>,
+    pub cases: Vec<Spanned<Case>>,
+    /// Lists of cases; every combination of one from each is a case.
+    #[serde(default)]
+    pub matrix: Vec<Spanned<Vec<Spanned<Case>>>>,
     #[serde(default)]
     pub expect: BTreeMap<String, String>,
     pub expect_at: Option<String>,
@@ -80,6 +90,35 @@ pub(super) struct Test {
     pub steps: Vec<Spanned<Step>>,
     #[serde(default)]
     pub cleanup: Vec<Spanned<Step>>,
+}
+
+/// Numbers of several tests side by side.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Compare {
+    pub title: String,
+    pub metric: String,
+    #[serde(default, rename = "where")]
+    pub only: BTreeMap<String, Scalar>,
+    pub rows: String,
+    pub columns: String,
+    pub baseline: Option<Scalar>,
+    pub better: Option<String>,
+    #[serde(default)]
+    pub bounds: Vec<Spanned<Bound>>,
+}
+
+/// What cells of a comparison must keep to.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Bound {
+    pub row: Option<Scalar>,
+    pub column: Option<Scalar>,
+    pub gain_at_least: Option<f64>,
+    pub differs_at_most: Option<f64>,
+    pub at_least: Option<f64>,
+    pub at_most: Option<f64>,
+    pub spread_at_most: Option<f64>,
 }
 
 /// One step: exactly one of the keys of the first group, and those of the others that go with it.

@@ -15,7 +15,7 @@ use crate::run::{JOURNAL, JournalError, replace};
 
 pub use junit::junit;
 pub use ktap::ktap;
-pub use table::{line, table};
+pub use table::{headline, line, pair, table};
 
 /// The machine-readable report.
 pub const RESULTS: &str = "results.json";

@@ -1,5 +1,6 @@
 //! Plain text for terminals and logs: one line a test, aligned, and a summary.
 
+use crate::compare::KERNEL;
 use crate::results::{Metric, Record, Report, Status};
 
 /// Metrics worth a place on the line, best first; a test that has none of them shows its first one.
@@ -40,6 +41,30 @@ pub fn table(report: &Report, all: bool) -> String {
         }
     }
     out.push_str(&summary(report));
+    for table in &report.comparisons {
+        out.push('\n');
+        out.push_str(&crate::compare::text(table));
+    }
+    out
+}
+
+/// What lies between the kernels of a report over several: its tables that have a column for each, and what did not end
+/// alike.
+pub fn pair(report: &Report) -> String {
+    let Some(pair) = &report.pair else { return String::new() };
+    let names: Vec<&str> = pair.kernels.iter().map(|one| one.kernel.as_str()).collect();
+    let mut out = format!("# {}\n", names.join(" and "));
+    if let Some(why) = &pair.unfair {
+        out.push_str(&format!("No fair pair: {why}.\n"));
+    }
+    for table in report.comparisons.iter().filter(|table| table.columns_by == KERNEL) {
+        out.push('\n');
+        out.push_str(&crate::compare::text(table));
+    }
+    if !pair.unlike.is_empty() {
+        out.push_str("\nNot alike:\n");
+        out.extend(pair.unlike.iter().map(|line| format!("  {line}\n")));
+    }
     out
 }
 
@@ -95,6 +120,11 @@ fn detail(record: &Record) -> String {
 /// The name without the step it came from.
 fn bare(metric: &Metric) -> &str {
     metric.name.rsplit('.').next().unwrap_or(&metric.name)
+}
+
+/// The metric that says most about a record.
+pub fn headline(record: &Record) -> Option<&Metric> {
+    record.metrics.iter().filter(|metric| rank(metric) < HEADLINES.len()).min_by_key(|metric| rank(metric))
 }
 
 fn rank(metric: &Metric) -> usize {

@@ -85,7 +85,7 @@ mod tests {
 
     fn test(roles: &[&str]) -> Test {
         let text = "[[test]]\nname = \"t\"\nsummary = \"t\"\nsteps = [{ exec = \"true\" }]\n";
-        let mut test = crate::load_texts(&[("s.toml".into(), text.into())]).unwrap().remove(0);
+        let mut test = crate::load_texts(&[("s.toml".into(), text.into())]).unwrap().tests.remove(0);
         test.roles = roles.iter().map(ToString::to_string).collect();
         test.needs_network = true;
         test

@@ -6,10 +6,13 @@ use std::time::Duration;
 use protocol::{Event, Probe, Request};
 
 use super::context::{Context, Stop};
-use crate::model::{Requirement, Test};
+use crate::model::{DETERMINISTIC, Program, Requirement, Test};
 
 /// Time for one round of probing; it may load modules.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// Capabilities that are there only once a module is, by their beginnings.
+const WITH_MODULE: [(&str, &str); 1] = [("sysctl:net.rxe.", "rdma_rxe")];
 
 /// Answers so far, by guest and capability.
 #[derive(Debug, Default)]
@@ -22,7 +25,8 @@ pub(super) struct Capabilities {
 impl Capabilities {
     /// Prepares for the tests of a run.
     pub fn for_tests(tests: &[Test]) -> Self {
-        let wanted = tests.iter().flat_map(|test| &test.requires).map(|r| r.capability.clone()).collect();
+        let wanted = tests.iter().flat_map(|test| &test.requires).map(|r| r.capability.clone());
+        let wanted = wanted.filter(|name| name != DETERMINISTIC).collect();
         Capabilities { known: BTreeMap::new(), wanted }
     }
 
@@ -41,6 +45,15 @@ impl Capabilities {
                 continue;
             }
             let guest = context.guest(role)?;
+            // Whoever runs the guest knows; the guest itself cannot tell.
+            if due.iter().any(|r| r.capability == DETERMINISTIC) && !context.guest_info(role)?.deterministic {
+                let why = "the guest's time is not the count of its instructions: boot it with machine.icount";
+                missing.push((DETERMINISTIC.into(), why.into()));
+            }
+            let due: Vec<&Requirement> = due.into_iter().filter(|r| r.capability != DETERMINISTIC).collect();
+            if due.is_empty() {
+                continue;
+            }
             if !self.known.contains_key(&guest) {
                 let probes = self.probe(context, role)?;
                 self.known.insert(guest.clone(), probes);
@@ -62,6 +75,16 @@ impl Capabilities {
     fn probe(&self, context: &mut Context, role: &str) -> Result<BTreeMap<String, Probe>, Stop> {
         let names: Vec<String> = self.wanted.iter().cloned().collect();
         context.allow(ANSWER);
+        for (beginning, module) in WITH_MODULE {
+            if names.iter().any(|name| name.starts_with(beginning)) {
+                let program = Program { argv: vec!["modprobe".into(), module.into()], ..Program::default() };
+                // A guest without the module lacks the capability, and says so itself.
+                match context.exec(&format!("load-{module}"), role, &program, None) {
+                    Ok(_) | Err(Stop::Failed(_)) => {}
+                    Err(stop) => return Err(stop),
+                }
+            }
+        }
         context.pump(role, Request::Probe { names }, None, |_, event| match event {
             Event::Probed(probes) => Ok(Some(probes.into_iter().map(|probe| (probe.name.clone(), probe)).collect())),
             Event::Failed(failure) => Err(Stop::Infrastructure(format!("probing capabilities: {}", failure.message))),

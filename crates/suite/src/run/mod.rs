@@ -81,6 +81,8 @@ pub fn run(
         provenance: options.provenance.clone(),
         guests: infos.clone(),
         records: Vec::new(),
+        comparisons: Vec::new(),
+        pair: None,
     };
     let mut journal = Journal::create(dir, &report)?;
     let mut runner = Runner {
@@ -118,6 +120,7 @@ pub fn run(
         }
     }
     runner.release();
+    report.comparisons = crate::compare::tables(&options.comparisons, &report.records);
     report.cancelled = progress.cancel().is_cancelled();
     report.complete = !report.cancelled;
     report.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

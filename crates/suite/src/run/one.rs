@@ -42,6 +42,7 @@ impl Runner<'_> {
         Record {
             test: test.full_name(),
             iteration,
+            case: test.case.clone(),
             status,
             message: String::new(),
             missing: Vec::new(),

@@ -9,14 +9,20 @@ use super::Local;
 
 /// How tests run suites over a lab in `dir`.
 pub fn options(dir: &Path) -> RunOptions {
-    RunOptions { report_dir: dir.join("report"), repeat: 1, time_scale: 1.0, provenance: Default::default() }
+    RunOptions {
+        report_dir: dir.join("report"),
+        repeat: 1,
+        time_scale: 1.0,
+        comparisons: Vec::new(),
+        provenance: Default::default(),
+    }
 }
 
 /// Loads a suite from text; `CONSOLE` and `DIR` stand for paths of the lab.
 pub fn tests(lab: &Local, suite: &str, text: &str) -> Vec<suite::Test> {
     let console = lab.console_path("a");
     let text = text.replace("CONSOLE", console.to_str().unwrap()).replace("DIR", lab.dir().to_str().unwrap());
-    suite::load_texts(&[(format!("{suite}.toml").into(), text)]).unwrap_or_else(|e| panic!("{e}"))
+    suite::load_texts(&[(format!("{suite}.toml").into(), text)]).unwrap_or_else(|e| panic!("{e}")).tests
 }
 
 /// Loads and runs a suite.
