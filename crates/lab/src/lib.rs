@@ -16,6 +16,7 @@ pub mod paths;
 pub mod plan;
 pub mod prepare;
 pub mod programs;
+pub mod provider;
 pub mod supervisor;
 pub mod symbols;
 pub mod testing;
