@@ -65,15 +65,23 @@ pub fn rebuild(plan: &KernelPlan, ctx: &Ctx, toolroot: &Toolroot, out: &Path) ->
 fn extract(plan: &KernelPlan, fetched: &FetchedSource, tree: &Path, ctx: &Ctx) -> Result<()> {
     let mut dirs: BTreeSet<String> =
         ["tools/testing/selftests/kselftest/", "tools/testing/selftests/rdma/"].map(String::from).into();
-    let mut files: BTreeSet<String> = ["Makefile", "lib.mk", "run_kselftest.sh", "kselftest_deps.sh"]
-        .map(|name| format!("tools/testing/selftests/{name}"))
-        .into_iter()
-        .chain([
-            "scripts/subarch.include".to_string(),
-            "tools/scripts/Makefile.arch".into(),
-            "tools/scripts/Makefile.include".into(),
-        ])
-        .collect();
+    let mut files: BTreeSet<String> = [
+        "Makefile",
+        "lib.mk",
+        "run_kselftest.sh",
+        "kselftest_deps.sh",
+        // Every program of the selftests depends on these two, whether or not it includes them.
+        "kselftest.h",
+        "kselftest_harness.h",
+    ]
+    .map(|name| format!("tools/testing/selftests/{name}"))
+    .into_iter()
+    .chain([
+        "scripts/subarch.include".to_string(),
+        "tools/scripts/Makefile.arch".into(),
+        "tools/scripts/Makefile.include".into(),
+    ])
+    .collect();
     for patch in plan.series.iter().flat_map(|series| &series.patches) {
         files.insert(patch.present.file.clone());
         for path in &patch.touches {

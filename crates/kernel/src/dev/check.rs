@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use artifacts::Source;
 use toolroot::Toolroot;
 
+use super::diffstat::diffstat;
 use super::findings::{CheckReport, KernelReport, PatchReport, SeriesReport};
 use super::steps;
 use crate::apply::{apply, is_present};
@@ -74,13 +75,14 @@ fn check_series(
             step.done();
         }
         let mut findings = apply_steps(series, &tree, toolroot)?;
+        let base = tree.base().to_string();
         drop(tree);
         let mut built = false;
         if let Some(request) = options.build.as_ref().filter(|_| findings.is_empty()) {
             findings = steps::build(series, source, request, project, ctx, toolroot)?;
             built = true;
         }
-        report.kernels.push(KernelReport { source: source.name.clone(), findings, built });
+        report.kernels.push(KernelReport { source: source.name.clone(), base, findings, built });
     }
     Ok(report)
 }
@@ -128,7 +130,9 @@ fn checkpatch(patch: &Patch, tree: &WorkTree, toolroot: &Toolroot) -> Result<Pat
             findings.push(format!("{path} is new and nobody maintains it; give it an entry in MAINTAINERS"));
         }
     }
-    Ok(PatchReport { file: patch.file.clone(), subject: patch.subject.clone(), checkpatch: findings })
+    let text = std::fs::read_to_string(&patch.path).with_context(|| format!("read {}", patch.path.display()))?;
+    let files = diffstat(&text);
+    Ok(PatchReport { file: patch.file.clone(), subject: patch.subject.clone(), files, checkpatch: findings })
 }
 
 /// Applies the series patch by patch, and looks for each patch's sign before and after.

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::diffstat::FileStat;
+
 /// One patch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PatchReport {
@@ -11,6 +13,8 @@ pub struct PatchReport {
     pub file: String,
     /// Its subject.
     pub subject: String,
+    /// What it changes.
+    pub files: Vec<FileStat>,
     /// What `checkpatch --strict` said, a finding each.
     pub checkpatch: Vec<String>,
 }
@@ -20,6 +24,8 @@ pub struct PatchReport {
 pub struct KernelReport {
     /// Source of the lock.
     pub source: String,
+    /// Which form of it was used, with its hash.
+    pub base: String,
     /// What went wrong while applying or building, a finding each.
     pub findings: Vec<String>,
     /// Whether every step was compiled too, with W=1.
@@ -104,8 +110,18 @@ mod tests {
             series: vec![SeriesReport {
                 name: "rxe".into(),
                 findings: vec![],
-                patches: vec![PatchReport { file: "0001-a.patch".into(), subject: "a | b".into(), checkpatch: vec![] }],
-                kernels: vec![KernelReport { source: "linux-7.3.4".into(), findings: vec![], built: false }],
+                patches: vec![PatchReport {
+                    file: "0001-a.patch".into(),
+                    subject: "a | b".into(),
+                    files: vec![],
+                    checkpatch: vec![],
+                }],
+                kernels: vec![KernelReport {
+                    source: "linux-7.3.4".into(),
+                    base: String::new(),
+                    findings: vec![],
+                    built: false,
+                }],
             }],
         };
         assert!(report.is_clean());

@@ -5,6 +5,7 @@
 
 mod check;
 mod checkout;
+mod diffstat;
 mod findings;
 mod present;
 mod save;
@@ -12,5 +13,6 @@ mod steps;
 
 pub use check::{CheckOptions, check};
 pub use checkout::{Checkout, CheckoutRequest, checkout};
+pub use diffstat::{FileStat, diffstat};
 pub use findings::{CheckReport, KernelReport, PatchReport, SeriesReport};
 pub use save::{Saved, save};
