@@ -84,6 +84,30 @@ fn ping_data() {
 }
 
 #[test]
+fn cases_of_verbs() {
+    let matrix = parsers::parse("verbs", &data("verbs/matrix.jsonl")).unwrap();
+    assert_eq!(value(&matrix, "cases"), (14.0, "count".into()));
+    assert_eq!(value(&matrix, "cases_fetch_add").0, 4.0);
+    assert_eq!(value(&matrix, "bytes"), (112.0, "B".into()));
+    assert_eq!((value(&matrix, "failed_cases").0, value(&matrix, "mismatching_bytes").0), (0.0, 0.0));
+    assert!(matrix.evidence.is_empty());
+    let requests = parsers::parse("verbs", &data("verbs/requests.jsonl")).unwrap();
+    assert_eq!(value(&requests, "cases_request").0, 30.0);
+
+    let text = data("verbs/matrix.jsonl");
+    let wrong = text.replacen("\"mismatches\":0,\"ok\":true", "\"mismatches\":3,\"ok\":false", 1);
+    let error = parsers::parse("verbs", &wrong).unwrap_err();
+    assert!(error.contains("the sum is") && error.contains("mismatches: 3"), "{error}");
+    let told = wrong.replace("\"failed\":0,\"mismatches\":0}}", "\"failed\":1,\"mismatches\":3}}");
+    let told = parsers::parse("verbs", &told).unwrap();
+    assert_eq!((value(&told, "failed_cases").0, value(&told, "mismatching_bytes").0), (1.0, 3.0));
+    assert!(told.evidence[0].lines[0].contains("write 8 heap+1 udmabuf"), "{told:?}");
+    let cut = text.lines().take(14).map(|line| format!("{line}\n")).collect::<String>();
+    assert!(parsers::parse("verbs", &cut).unwrap_err().contains("no line with the sum"));
+    assert!(parsers::parse("verbs", "lab-verbs: no device\n").unwrap_err().contains("lab-verbs: no device"));
+}
+
+#[test]
 fn iperf3_documents() {
     let tcp = parsers::parse("iperf3", &data("iperf/tcp.json")).unwrap();
     assert_eq!(value(&tcp, "received_rate").1, "Mbit/s");

@@ -49,6 +49,7 @@ pub fn status_name(status: u32) -> String {
         11 => "remote operation error".into(),
         12 => "transport retries exceeded".into(),
         13 => "receiver not ready".into(),
+        u32::MAX => "EINVAL when posted".into(),
         other => format!("status {other}"),
     }
 }

@@ -116,12 +116,14 @@ impl Client {
                         }
                         for (n, offset) in matrix.offsets.iter().enumerate() {
                             let other = matrix.offsets[(n + 1) % matrix.offsets.len()];
-                            let name = format!("{operation} {size} {local}+{offset} {remote}+{other}");
+                            // Only operands of atomics have to be aligned, and only at the other end.
+                            let there = if atomic { other.next_multiple_of(8) } else { other };
+                            let name = format!("{operation} {size} {local}+{offset} {remote}+{there}");
+                            let places = (*offset, there);
                             if atomic {
-                                let there = other.next_multiple_of(8);
-                                self.atomic(operation, &mut near, far, (*offset, there), &name, report)?;
+                                self.atomic(operation, &mut near, far, places, &name, report)?;
                             } else {
-                                self.transfer(operation, &mut near, far, (*offset, other), *size, &name, report)?;
+                                self.transfer(operation, &mut near, far, places, *size, &name, report)?;
                             }
                         }
                     }

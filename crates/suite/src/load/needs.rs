@@ -8,11 +8,12 @@ use crate::model::{Action, DETERMINISTIC, Requirement, Step};
 use crate::nearest::hint;
 
 /// Kinds of capability that carry an argument, and those that have a name of their own: the agent knows them, but for
-/// [`DETERMINISTIC`], which is about the machine.
+/// [`DETERMINISTIC`], which is about the machine, and `rxe-dmabuf`, which a program in the guest tries.
 const KINDS: [&str; 5] = ["tool", "module", "config", "file", "sysctl"];
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     DETERMINISTIC,
     "rxe",
+    "rxe-dmabuf",
     "netkit",
     "devmem",
     "devmem-rx",

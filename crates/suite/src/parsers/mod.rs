@@ -6,6 +6,7 @@
 mod iperf;
 mod perftest;
 mod rping;
+mod verbs;
 
 use crate::results::{Evidence, Metric};
 
@@ -19,7 +20,7 @@ pub struct Parsed {
 }
 
 /// Names of the parsers, as in `parse = …, with = NAME`.
-pub const NAMES: [&str; 3] = ["iperf3", "perftest", "rping"];
+pub const NAMES: [&str; 4] = ["iperf3", "perftest", "rping", "verbs"];
 
 /// Runs the parser `name` over an output.
 pub fn parse(name: &str, output: &str) -> Result<Parsed, String> {
@@ -27,6 +28,7 @@ pub fn parse(name: &str, output: &str) -> Result<Parsed, String> {
         "iperf3" => iperf::parse(output),
         "perftest" => perftest::parse(output),
         "rping" => rping::parse(output),
+        "verbs" => verbs::parse(output),
         other => Err(format!("there is no parser `{other}`")),
     }
 }

@@ -14,6 +14,10 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Capabilities that are there only once a module is, by their beginnings.
 const WITH_MODULE: [(&str, &str); 1] = [("sysctl:net.rxe.", "rdma_rxe")];
 
+/// Capabilities that only an attempt can tell, by the guest's program that makes it: kernel and provider must agree, and
+/// neither says beforehand. It succeeds, or its last line says what is missing.
+const BY_PROGRAM: [(&str, &[&str]); 1] = [("rxe-dmabuf", &["lab-verbs", "probe"])];
+
 /// Answers so far, by guest and capability.
 #[derive(Debug, Default)]
 pub(super) struct Capabilities {
@@ -73,7 +77,9 @@ impl Capabilities {
     }
 
     fn probe(&self, context: &mut Context, role: &str) -> Result<BTreeMap<String, Probe>, Stop> {
-        let names: Vec<String> = self.wanted.iter().cloned().collect();
+        let by_program: Vec<_> = BY_PROGRAM.iter().filter(|(name, _)| self.wanted.contains(*name)).collect();
+        let attempted = |name: &&String| by_program.iter().any(|(known, _)| known == name);
+        let names: Vec<String> = self.wanted.iter().filter(|name| !attempted(name)).cloned().collect();
         context.allow(ANSWER);
         for (beginning, module) in WITH_MODULE {
             if names.iter().any(|name| name.starts_with(beginning)) {
@@ -85,10 +91,34 @@ impl Capabilities {
                 }
             }
         }
-        context.pump(role, Request::Probe { names }, None, |_, event| match event {
-            Event::Probed(probes) => Ok(Some(probes.into_iter().map(|probe| (probe.name.clone(), probe)).collect())),
+        let answers = context.pump(role, Request::Probe { names }, None, |_, event| match event {
+            Event::Probed(probes) => Ok(Some(probes)),
             Event::Failed(failure) => Err(Stop::Infrastructure(format!("probing capabilities: {}", failure.message))),
             _ => Ok(None),
-        })
+        })?;
+        let mut known: BTreeMap<String, Probe> = answers.into_iter().map(|probe| (probe.name.clone(), probe)).collect();
+        for (name, argv) in by_program {
+            context.allow(ANSWER);
+            known.insert((*name).into(), attempt(context, role, name, argv)?);
+        }
+        Ok(known)
     }
+}
+
+/// Whether the guest has what a program of its own tries.
+fn attempt(context: &mut Context, role: &str, name: &str, argv: &[&str]) -> Result<Probe, Stop> {
+    let program = Program { argv: argv.iter().map(|word| (*word).into()).collect(), ..Program::default() };
+    let label = format!("probe-{name}");
+    let (present, detail) = match context.exec(&label, role, &program, None) {
+        Ok(exit) => {
+            let stderr = context.outputs.get(&label).map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
+            let said = stderr.as_deref().and_then(|text| text.lines().last()).unwrap_or_default().to_owned();
+            let detail = if said.is_empty() { format!("`{}` said nothing", argv.join(" ")) } else { said };
+            (exit.success(), detail)
+        }
+        // A guest of another image has no such program.
+        Err(Stop::Failed(why)) => (false, why),
+        Err(stop) => return Err(stop),
+    };
+    Ok(Probe { name: name.into(), present, detail })
 }
