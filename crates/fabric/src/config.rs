@@ -63,7 +63,8 @@ impl Default for Limits {
         Limits {
             queue_bytes: 256 << 10,
             delayed_bytes: 16 << 20,
-            stall_after: Duration::from_millis(500),
+            // An emulated guest on a busy host may not get a processor for a second; that is no reason to lose frames.
+            stall_after: Duration::from_secs(3),
             ageing: Duration::from_secs(300),
             addresses: 4096,
         }
