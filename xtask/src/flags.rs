@@ -248,7 +248,7 @@ pub enum Kernel {
         /// Build after each patch.
         #[arg(long)]
         build: bool,
-        /// Print what a cover letter and a Tested-by need.
+        /// Print what a cover letter and a Tested-by need: base, patches, diffstat, checks, results on this very tree.
         #[arg(long)]
         report: bool,
     },

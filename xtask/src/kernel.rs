@@ -36,10 +36,13 @@ pub fn run(command: Kernel, progress: &Progress) -> Result<ExitCode> {
         }
         Kernel::Save { series, dir } => save(&lab, &workshop, &series, dir),
         Kernel::Check { series, build, report } => {
-            let build = if build || report { Some(kernel_request(&lab, &lab.default_kernel, None)?) } else { None };
+            let build = if build { Some(kernel_request(&lab, &lab.default_kernel, None)?) } else { None };
             let options = CheckOptions { series: series.into_iter().collect(), build };
             let checked = workshop.with_kernel_ctx(|ctx| dev::check(&options, &project, ctx))?;
-            print!("{}", checked.to_markdown());
+            match report {
+                true => print!("{}", lab::mail::report(&checked, (&lab, &lock, &cache))?),
+                false => print!("{}", checked.to_markdown()),
+            }
             Ok(ExitCode::from(u8::from(!checked.is_clean())))
         }
     }

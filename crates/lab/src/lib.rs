@@ -12,6 +12,7 @@ pub mod interact;
 pub mod journal;
 pub mod launch;
 pub mod lock;
+pub mod mail;
 pub mod paths;
 pub mod plan;
 pub mod prepare;
