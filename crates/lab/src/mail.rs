@@ -100,10 +100,11 @@ fn head(out: &mut String, series: &SeriesReport) {
         let _ = writeln!(out, "  {:>2}/{}  {}", n + 1, series.patches.len(), patch.subject);
     }
     out.push('\n');
-    for stat in summed(&series.patches) {
-        let _ = writeln!(out, " {} | {} (+{} -{})", stat.path, stat.added + stat.removed, stat.added, stat.removed);
-    }
     let sums = summed(&series.patches);
+    let width = sums.iter().map(|stat| stat.path.len()).max().unwrap_or(0);
+    for FileStat { path, added, removed } in &sums {
+        let _ = writeln!(out, " {path:<width$} | {:>4} (+{added} -{removed})", added + removed);
+    }
     let (added, removed) = sums.iter().fold((0, 0), |(a, r), stat| (a + stat.added, r + stat.removed));
     let _ = writeln!(out, " {} files changed, {added} insertions(+), {removed} deletions(-)\n", sums.len());
 }
@@ -163,7 +164,7 @@ fn tests(out: &mut String, series: &SeriesReport, evidence: &[Evidence]) {
         let tree: Vec<&str> = one.report.guests.iter().map(|guest| guest.kernel_tree.as_str()).collect();
         let _ = writeln!(
             out,
-            "Tested on {} ({}, tree {}), QEMU with {}{}:",
+            "Tested on {} ({}, tree {}), QEMU with {}{}, {} ({}):",
             what.kernel_release,
             what.kernel,
             tree.first().map_or("", |tree| &tree[..tree.len().min(12)]),
@@ -173,6 +174,8 @@ fn tests(out: &mut String, series: &SeriesReport, evidence: &[Evidence]) {
             } else {
                 ""
             },
+            if one.report.repeat > 1 { format!("{} rounds", one.report.repeat) } else { "one round".into() },
+            one.dir.file_name().unwrap_or_default().display(),
         );
         for record in one.report.records.iter().filter(|record| record.iteration == 1) {
             let said = if record.status == Status::Pass { String::new() } else { format!("  {}", record.message) };
@@ -313,10 +316,10 @@ mod tests {
         for due in [
             "Base: linux-7.3.4 kernel.org sha256:1234\n",
             "   1/2  RDMA/rxe: Change 1\n   2/2  RDMA/rxe: Change 2\n",
-            " a.h | 4 (+2 -2)\n b.c | 5 (+4 -1)\n 2 files changed, 6 insertions(+), 3 deletions(-)\n",
+            " a.h |    4 (+2 -2)\n b.c |    5 (+4 -1)\n 2 files changed, 6 insertions(+), 3 deletions(-)\n",
             "--strict on each of 2 patches: clean\n",
             "every step builds",
-            "  pass   rdma/a\n",
+            "QEMU with tcg, one round (20260102T000000Z):\n  pass   rdma/a\n",
             "# 7.3.4-lab, QEMU/tcg: 1 pass\n",
         ] {
             assert!(said.contains(due), "`{due}` is not in:\n{said}");
