@@ -22,6 +22,7 @@ const LINKED: [&str; 10] = [
     "crates",
     "e2e",
     "guest-agent",
+    "guest-tools",
     "images",
     "kernel-patches",
     "lab.lock",
