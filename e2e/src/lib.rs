@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 /// What of this checkout a project needs besides `lab.toml` and `suites`.
-const LINKED: [&str; 10] = [
+const LINKED: [&str; 11] = [
     "Cargo.lock",
     "Cargo.toml",
     "crates",
