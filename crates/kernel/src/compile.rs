@@ -100,3 +100,18 @@ pub(crate) fn configure(plan: &KernelPlan, build: &BuildPlan, laid: &Laid, make:
     }
     fs::write(&done, stamp).with_context(|| format!("write {}", done.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_fragments_have_objects_of_their_own() {
+        let lean = ["base", "net", "debug"];
+        assert_eq!(object_dir(&lean), object_dir(&lean));
+        // A debug kernel differs in every object: built into the same directory, each would cost the other a whole build.
+        assert_ne!(object_dir(&lean), object_dir(&["base", "net", "debug", "sanitizers"]));
+        let many = ["a-fragment-with-quite-a-long-name"; 4];
+        assert!(object_dir(&many).len() <= 100 && object_dir(&many) != object_dir(&many[..3]));
+    }
+}
