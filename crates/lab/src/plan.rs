@@ -164,15 +164,17 @@ impl Plan {
             Ok(self.step(program.id, program.title.into(), Kind::Bin, recipe))
         };
         let (agent, verbs) = (program(&programs::AGENT)?, program(&programs::VERBS)?);
+        let frames = program(&programs::FRAMES)?;
         let agent_file = self.content_of(&agent).join(programs::AGENT.name);
         let recipe = provider::recipe(&project, &self.lock, &build.key)?;
         let provider = self.step(provider::ID, "RXE's provider for libibverbs".into(), Kind::Bin, recipe);
         let extras = [
             self.extra(provider::INSIDE, &provider, provider::LIBRARY),
             self.extra(programs::VERBS_INSIDE, &verbs, programs::VERBS.name),
+            self.extra(programs::FRAMES_INSIDE, &frames, programs::FRAMES.name),
         ];
         let agent_key = agent.key.clone();
-        let mut steps = vec![vm, build, agent, verbs, provider];
+        let mut steps = vec![vm, build, agent, verbs, frames, provider];
         for (name, base) in &self.bases {
             steps.push(self.step(
                 &format!("base:{name}"),
@@ -231,7 +233,7 @@ impl Plan {
         let to_do = |steps: &[Step], prefix: &str| steps.iter().any(|s| s.id.starts_with(prefix) && !s.cached);
         let steps = &self.steps;
         let (agent, kit) = (to_do(steps, "initramfs:"), to_do(steps, "kit:"));
-        let in_kit = |id: &str| [provider::ID, programs::VERBS.id].contains(&id);
+        let in_kit = |id: &str| [provider::ID, programs::VERBS.id, programs::FRAMES.id].contains(&id);
         let build = to_do(steps, "kernel:")
             || (agent && to_do(steps, programs::AGENT.id))
             || (kit && steps.iter().any(|step| in_kit(&step.id) && !step.cached));

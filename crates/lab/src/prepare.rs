@@ -100,7 +100,7 @@ fn make(plan: &Plan, progress: &Progress) -> Result<Artifacts> {
 /// its time.
 fn guest_programs(plan: &Plan, workshop: &Workshop<'_>, progress: &Progress) -> Result<()> {
     let to_do = |id: &str| plan.to_do().any(|step| step.id == id);
-    for program in [programs::AGENT, programs::VERBS] {
+    for program in [programs::AGENT, programs::VERBS, programs::FRAMES] {
         if to_do(program.id) {
             program.build(plan, &workshop.root("build")?, progress)?;
         }

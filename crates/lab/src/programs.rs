@@ -61,6 +61,18 @@ pub const VERBS: Program = Program {
 /// Where [`VERBS`] is in guests: their PATH ends there.
 pub const VERBS_INSIDE: &str = "/usr/bin/lab-verbs";
 
+/// What sends malformed RoCEv2 frames.
+pub const FRAMES: Program = Program {
+    id: "frames",
+    title: "sender of malformed frames",
+    name: "lab-frames",
+    sources: &["guest-tools/frames"],
+    fixed: true,
+};
+
+/// Where [`FRAMES`] is in guests.
+pub const FRAMES_INSIDE: &str = "/usr/bin/lab-frames";
+
 impl Program {
     /// What it is made from: its sources, its dependencies, the compiler, and the C library it is linked with.
     ///
