@@ -6,6 +6,7 @@
 mod facts;
 mod rules;
 mod rxe;
+mod sanitizers;
 mod tcx;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ pub struct Function {
 }
 
 /// Every function and what it does.
-pub const NAMES: [(&str, Function); 7] = [
+pub const NAMES: [(&str, Function); 9] = [
     // Compares what the agent says of its guest with what the lab believes, and records how the boot went.
     ("agent-facts", Function { needs: &[], may: &[], tools: &[], run: facts::agent_facts }),
     // Makes an RXE device over a netdev and waits until it is active; refuses a netdev RXE cannot work on.
@@ -69,6 +70,10 @@ pub const NAMES: [(&str, Function); 7] = [
         "tcx-drop-end",
         Function { needs: &["device"], may: &["netns", "hook"], tools: &["bpftool", "nsenter"], run: tcx::detach },
     ),
+    // Has kmemleak scan the kernel's memory, and fails with what it finds.
+    ("kmemleak", Function { needs: &[], may: &[], tools: &["sh", "mount"], run: sanitizers::kmemleak }),
+    // Fails if lockdep has turned itself off.
+    ("lockdep", Function { needs: &[], may: &[], tools: &["cat"], run: sanitizers::lockdep }),
 ];
 
 /// The function of that name.

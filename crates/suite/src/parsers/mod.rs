@@ -3,6 +3,7 @@
 //! A parser fails when the output does not hold what it is there to measure, and says what it looked for: a tool that
 //! printed nothing must not read as a measurement. Each has a table test over real outputs in `tests/data/`.
 
+mod counts;
 mod iperf;
 mod perftest;
 mod rping;
@@ -20,11 +21,12 @@ pub struct Parsed {
 }
 
 /// Names of the parsers, as in `parse = …, with = NAME`.
-pub const NAMES: [&str; 4] = ["iperf3", "perftest", "rping", "verbs"];
+pub const NAMES: [&str; 5] = ["counts", "iperf3", "perftest", "rping", "verbs"];
 
 /// Runs the parser `name` over an output.
 pub fn parse(name: &str, output: &str) -> Result<Parsed, String> {
     match name {
+        "counts" => counts::parse(output),
         "iperf3" => iperf::parse(output),
         "perftest" => perftest::parse(output),
         "rping" => rping::parse(output),
