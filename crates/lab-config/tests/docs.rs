@@ -49,14 +49,16 @@ fn the_projects_own_lab_is_sound_with_every_profile() {
     assert!(suites.is_empty() || !lab.suites.is_empty(), "there are suites ({suites:?}), but `lab up` runs none");
     assert_eq!(lab.default_kernel, "patched");
     let names: Vec<&str> = lab.kernels.keys().map(String::as_str).collect();
-    assert_eq!(names, ["baseline", "patched", "quick", "stock"]);
+    assert_eq!(names, ["baseline", "debug", "patched", "quick", "stock"]);
     let fragments = |kernel: &str| match &lab.kernels[kernel].origin {
         KernelOrigin::Source { fragments, .. } => fragments.clone(),
         other => panic!("{kernel}: {other:?}"),
     };
     assert_eq!(fragments("baseline"), fragments("patched"), "the pair differs in more than the series");
     assert!(lab.kernels["baseline"].series.is_empty());
-    assert_eq!(lab.kernels["quick"].series, lab.kernels["patched"].series);
+    for kernel in ["quick", "debug"] {
+        assert_eq!(lab.kernels[kernel].series, lab.kernels["patched"].series, "{kernel} is not what `patched` is");
+    }
 }
 
 /// The examples in `docs/config.md` are read by people who copy them.
