@@ -44,7 +44,7 @@ fn lab() -> Lab {
 }
 
 #[test]
-#[ignore = "needs the packages of lab.lock"]
+#[ignore = "needs the packages of lab.lock; `cargo xtask ci` runs it"]
 fn the_base_image_is_the_same_twice_and_holds_what_it_says() {
     let lab = lab();
     let mut hashes = BTreeSet::new();

@@ -91,7 +91,7 @@ fn make(lab: &Lab, request: &KernelRequest) -> (anyhow::Result<BuiltKernel>, Vec
 }
 
 #[test]
-#[ignore = "needs the build root"]
+#[ignore = "needs the build root; `cargo xtask ci` runs it"]
 fn baseline_and_patched_share_what_they_have_in_common() {
     let lab = lab();
     let (baseline, compiled) = make(&lab, &request("baseline", &[]));
@@ -119,7 +119,7 @@ fn baseline_and_patched_share_what_they_have_in_common() {
 }
 
 #[test]
-#[ignore = "needs the build root"]
+#[ignore = "needs the build root; `cargo xtask ci` runs it"]
 fn what_goes_wrong_is_said_and_nothing_is_published() {
     let lab = lab();
     let greedy = KernelRequest { fragments: vec!["base".into(), "greedy".into()], ..request("greedy", &[]) };
@@ -146,7 +146,7 @@ fn what_goes_wrong_is_said_and_nothing_is_published() {
 }
 
 #[test]
-#[ignore = "needs the build root"]
+#[ignore = "needs the build root; `cargo xtask ci` runs it"]
 fn a_series_the_tree_has_is_left_out_and_said() {
     let lab = lab();
     let done = DIFF.replace("-int x = 1;\n+int x = 2;", "-int x = 0;\n+int x = 1;");
@@ -156,7 +156,7 @@ fn a_series_the_tree_has_is_left_out_and_said() {
 }
 
 #[test]
-#[ignore = "needs the build root"]
+#[ignore = "needs the build root; `cargo xtask ci` runs it"]
 fn a_users_tree_is_built_as_it_stands_and_never_touched() {
     let lab = lab();
     let dir = lab.top.path().join("mine");
@@ -188,7 +188,7 @@ fn a_users_tree_is_built_as_it_stands_and_never_touched() {
 }
 
 #[test]
-#[ignore = "needs the build root"]
+#[ignore = "needs the build root; `cargo xtask ci` runs it"]
 fn a_cancelled_build_leaves_a_tree_that_builds() {
     let lab = lab();
     let cancel = Cancel::default();

@@ -62,7 +62,7 @@ fn git(dir: &Path, args: &[&str]) -> String {
 }
 
 #[test]
-#[ignore = "needs the build root"]
+#[ignore = "needs the build root; `cargo xtask ci` runs it"]
 fn a_series_comes_back_from_its_commits_as_it_was() {
     let lab = lab();
     let dir = make_tree(&lab, "tree");
@@ -80,7 +80,7 @@ fn a_series_comes_back_from_its_commits_as_it_was() {
 }
 
 #[test]
-#[ignore = "needs the build root"]
+#[ignore = "needs the build root; `cargo xtask ci` runs it"]
 fn new_commits_become_patches_with_a_sign_and_dropped_ones_go() {
     let lab = lab();
     let dir = make_tree(&lab, "tree");
@@ -110,7 +110,7 @@ fn new_commits_become_patches_with_a_sign_and_dropped_ones_go() {
 }
 
 #[test]
-#[ignore = "needs the build root"]
+#[ignore = "needs the build root; `cargo xtask ci` runs it"]
 fn a_checkout_is_never_overwritten() {
     let lab = lab();
     let dir = make_tree(&lab, "tree");
@@ -128,7 +128,7 @@ fn a_checkout_is_never_overwritten() {
 }
 
 #[test]
-#[ignore = "needs the build root"]
+#[ignore = "needs the build root; `cargo xtask ci` runs it"]
 fn a_tree_is_built_as_it_stands() {
     let lab = lab();
     let dir = make_tree(&lab, "tree");
@@ -155,7 +155,7 @@ fn a_tree_is_built_as_it_stands() {
 }
 
 #[test]
-#[ignore = "needs the build root"]
+#[ignore = "needs the build root; `cargo xtask ci` runs it"]
 fn checking_finds_what_is_missing() {
     let lab = lab();
     let options = CheckOptions { series: vec!["x".into()], build: None };

@@ -46,7 +46,7 @@ fn text(output: &std::process::Output) -> String {
 }
 
 #[test]
-#[ignore = "needs the build root"]
+#[ignore = "needs the build root; `cargo xtask ci` runs it"]
 fn everything_a_build_needs_runs_inside() {
     let root = Setting::new().root("build");
     let dir = tempfile::tempdir().unwrap();
@@ -66,7 +66,7 @@ fn everything_a_build_needs_runs_inside() {
 }
 
 #[test]
-#[ignore = "needs the vm root"]
+#[ignore = "needs the vm root; `cargo xtask ci` runs it"]
 fn qemu_and_mkfs_run_through_the_loader() {
     let root = Setting::new().root("vm");
     assert!(
@@ -83,7 +83,7 @@ fn qemu_and_mkfs_run_through_the_loader() {
 }
 
 #[test]
-#[ignore = "needs the build root"]
+#[ignore = "needs the build root; `cargo xtask ci` runs it"]
 fn the_shim_compiles_and_links_without_the_hosts_toolchain() {
     let root = Setting::new().root("build");
     let dir = tempfile::Builder::new().prefix("it's a ").tempdir().unwrap();
@@ -121,7 +121,7 @@ fn the_shim_compiles_and_links_without_the_hosts_toolchain() {
 }
 
 #[test]
-#[ignore = "needs the build root and a mirror"]
+#[ignore = "needs the build root and a mirror; `cargo xtask ci` runs it"]
 fn a_refresh_resolves_every_root() {
     let setting = Setting::new();
     let spec = RootsSpec::load(&project().join("images/roots.toml")).unwrap();
