@@ -86,6 +86,12 @@ pub fn isolate(command: &mut Command, terminal: bool, cgroup: Option<OwnedFd>) {
     unsafe { command.pre_exec(hook) };
 }
 
+/// Has a write to a pipe nobody reads be an error rather than the end of the program, as Rust's own start does.
+pub fn ignore_broken_pipes() {
+    // SAFETY: SIG_IGN is a valid handler for SIGPIPE, and no other thread runs yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 /// A request about an interface with nothing but its name filled in.
 fn interface_request(interface: &str) -> io::Result<libc::ifreq> {
     if interface.len() >= libc::IFNAMSIZ {

@@ -124,10 +124,7 @@ pub fn boot() -> io::Result<Booted> {
     let file = file?;
     let port = Port::new(file.into(), true)?;
     boot.report.ready_us = proc::uptime_us();
-    let Boot { report } = boot;
-    let (started, ready) = (report.started_us / 1000, report.ready_us / 1000);
-    console::log(Level::Info, &format!("serving the host (init began at {started} ms, ready at {ready} ms)"));
-    Ok(Booted { port, report, nonce: parameters.nonce })
+    Ok(Booted { port, report: boot.report, nonce: parameters.nonce })
 }
 
 /// Opens the channel, once the host has told the kernel its name and the kernel has made its node.

@@ -24,9 +24,8 @@ const LAYERS_MAX: usize = 16;
 
 /// Mounts the images and the overlay of them.
 pub fn assemble(deadline: Instant) -> Result<(), String> {
-    let found =
-        uevent::until(deadline, || find_disk(DISK)).map_err(|error| format!("waiting for the disk: {error}"))?;
-    let disk = found.ok_or_else(|| format!("no virtio disk with the serial {DISK} (disks: {})", list_disks()))?;
+    let found = uevent::until(deadline, find_disk).map_err(|error| format!("waiting for the disk: {error}"))?;
+    let disk = found.ok_or_else(|| format!("no virtio disk with the lab's images (disks: {})", list_disks()))?;
     let partitions = partition(&disk).map_err(|error| format!("reading {}: {error}", disk.display()))?;
     let mut layers = Vec::new();
     for partition in partitions {
@@ -129,25 +128,36 @@ pub fn switch() -> Result<(), String> {
     entered.map_err(|error| format!("moving into the image: {error}"))
 }
 
-fn serials() -> Vec<(String, PathBuf)> {
-    let Ok(entries) = fs::read_dir("/sys/block") else { return Vec::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| {
-            let serial = fs::read_to_string(entry.path().join("serial")).ok()?;
-            Some((serial.trim_end().to_string(), PathBuf::from("/dev").join(entry.file_name())))
-        })
-        .collect()
+/// The lab's disk: the one virtio disk that begins with an image, or, where somebody attached more of those, the one with
+/// the lab's serial. The serial is looked at only then: sysfs and a question to the device would be a tenth of a boot's
+/// time over the bare kernel's.
+fn find_disk() -> Option<PathBuf> {
+    let images: Vec<PathBuf> = disks().into_iter().filter(|disk| begins_with_image(disk)).collect();
+    match images.as_slice() {
+        [one] => Some(one.clone()),
+        _ => images.into_iter().find(|disk| serial(disk).as_deref() == Some(DISK)),
+    }
 }
 
-fn find_disk(serial: &str) -> Option<PathBuf> {
-    // The device's node comes a moment after its folder in sysfs.
-    serials().into_iter().find(|(found, node)| found == serial && node.exists()).map(|(_, node)| node)
+/// The nodes of virtio disks (drivers/block/virtio_blk.c names them so), up to the first gap.
+fn disks() -> Vec<PathBuf> {
+    ('a'..='z').map(|letter| PathBuf::from(format!("/dev/vd{letter}"))).take_while(|node| node.exists()).collect()
+}
+
+fn begins_with_image(disk: &Path) -> bool {
+    let mut superblock = [0; SUPERBLOCK_SIZE];
+    let read = File::open(disk).and_then(|device| device.read_exact_at(&mut superblock, SUPERBLOCK_AT));
+    read.is_ok() && length(&superblock).is_some()
+}
+
+fn serial(disk: &Path) -> Option<String> {
+    let text = fs::read_to_string(Path::new("/sys/block").join(disk.file_name()?).join("serial")).ok()?;
+    Some(text.trim_end().to_string())
 }
 
 fn list_disks() -> String {
-    let all: Vec<String> =
-        serials().into_iter().map(|(serial, node)| format!("{} {serial:?}", node.display())).collect();
+    let all = disks().into_iter().map(|disk| format!("{} {:?}", disk.display(), serial(&disk).unwrap_or_default()));
+    let all: Vec<String> = all.collect();
     if all.is_empty() { "none".into() } else { all.join(", ") }
 }
 

@@ -111,6 +111,7 @@ fn serve(stream: &Arc<MuxStream>, request: &Request, boot: &BootReport) -> Resul
 
 /// Serves the channel until it is gone for good, which a virtio port never is.
 pub fn run(port: &Port, boot: BootReport, nonce: Option<u32>) {
+    let (started, ready) = (boot.started_us / 1000, boot.ready_us / 1000);
     let hello = Hello { build: BUILD.into(), boot: Some(boot.clone()) };
     let server = Arc::new(Server { boot, serving: Mutex::new(0), served: Condvar::new() });
     let door = Door(server.clone());
@@ -123,6 +124,8 @@ pub fn run(port: &Port, boot: BootReport, nonce: Option<u32>) {
         if let Err(error) = writer.spawn_scoped(scope, || write(&mux, port)) {
             return console::log(Level::Critical, &format!("cannot start the writing thread: {error}"));
         }
+        // Only now, so that the console does not hold up the greeting.
+        console::log(Level::Info, &format!("serving the host (init began at {started} ms, ready at {ready} ms)"));
         let mut buffer = vec![0; 64 * 1024];
         let mut met = false;
         loop {

@@ -5,6 +5,7 @@
 //! epoll: the driver wakes its waiters when a host comes (`handle_control_message`, `VIRTIO_CONSOLE_PORT_OPEN`), and
 //! level-triggered polling would spin on the hang-up it reports until then.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -74,11 +75,21 @@ impl Port {
     }
 }
 
-/// The device of the port with this name, once the host has told the guest its name.
+/// The device of the port with this name. Where there is only one port it is taken for that one, without a look at sysfs,
+/// whose first use would cost more than opening the port.
 pub fn find(name: &str) -> Option<PathBuf> {
-    let entries = fs::read_dir("/sys/class/virtio-ports").ok()?;
-    entries.flatten().find_map(|entry| {
-        let text = fs::read_to_string(entry.path().join("name")).ok()?;
-        (text.trim_end() == name).then(|| Path::new("/dev").join(entry.file_name()))
-    })
+    let ports: Vec<_> = fs::read_dir("/dev").ok()?.flatten().map(|entry| entry.file_name()).filter(is_port).collect();
+    let port = match ports.as_slice() {
+        [one] => one,
+        _ => ports.iter().find(|port| {
+            let told = fs::read_to_string(Path::new("/sys/class/virtio-ports").join(port).join("name"));
+            told.is_ok_and(|told| told.trim_end() == name)
+        })?,
+    };
+    Some(Path::new("/dev").join(port))
+}
+
+/// `vport0p1` and the like (drivers/char/virtio_console.c, `add_port`).
+fn is_port(name: &OsString) -> bool {
+    name.to_string_lossy().starts_with("vport")
 }
