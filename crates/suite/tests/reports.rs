@@ -1,5 +1,6 @@
 //! One report with every status, told in every form.
 
+use suite::compare::{Better, Table, Verdict};
 use suite::results::{Crash, Evidence, GuestUse, Hang, HangKind, Host, Leak, Subtest};
 use suite::{CrashInfo, Metric, Provenance, Record, Report, Status, ktap, report};
 
@@ -93,8 +94,34 @@ fn sample() -> Report {
             second,
             record("smoke/never", Status::NotRun, ""),
         ],
-        comparisons: Vec::new(),
+        comparisons: vec![latency()],
         pair: None,
+    }
+}
+
+/// A table of which one bound holds, one is missed and one could not be checked.
+fn latency() -> Table {
+    let verdict = |bound: &str, checked, missed: &[&str]| Verdict {
+        bound: bound.into(),
+        checked,
+        missed: missed.iter().map(ToString::to_string).collect(),
+    };
+    Table {
+        title: "ib_send_lat".into(),
+        suite: "rdma".into(),
+        metric: "t_avg".into(),
+        unit: "usec".into(),
+        better: Better::Lower,
+        rows_by: "rules".into(),
+        columns_by: "layer".into(),
+        baseline: "3".into(),
+        columns: Vec::new(),
+        rows: Vec::new(),
+        bounds: vec![
+            verdict("rules filter: at most 40 usec", 2, &[]),
+            verdict("layer 2: gain over layer 3 at least 10 %", 2, &["rules none, layer 2: 4.0 %"]),
+            verdict("everywhere: rounds agree within 5 %", 0, &[]),
+        ],
     }
 }
 
@@ -147,7 +174,7 @@ fn our_junit_is_xml() {
 fn exit_codes() {
     let only = |status: Status| {
         let records = vec![record("s/t", Status::Pass, ""), record("s/u", status, "")];
-        Report { records, ..sample() }.exit_code()
+        Report { records, comparisons: Vec::new(), ..sample() }.exit_code()
     };
     for (status, code) in [
         (Status::Pass, 0),
@@ -163,9 +190,12 @@ fn exit_codes() {
     ] {
         assert_eq!(only(status), code, "{status:?}");
     }
-    assert_eq!(Report { records: Vec::new(), ..sample() }.exit_code(), 125);
+    assert_eq!(Report { records: Vec::new(), comparisons: Vec::new(), ..sample() }.exit_code(), 125);
     let stopped = vec![record("s/t", Status::DidNotFinish, "interrupted")];
-    assert_eq!(Report { records: stopped, cancelled: true, complete: false, ..sample() }.exit_code(), 130);
+    assert_eq!(
+        Report { records: stopped, comparisons: Vec::new(), cancelled: true, complete: false, ..sample() }.exit_code(),
+        130
+    );
 }
 
 #[test]

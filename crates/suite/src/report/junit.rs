@@ -1,10 +1,12 @@
 //! JUnit XML, in the shape of the Jenkins schema (junit-10.xsd) that CI systems agree on.
 //!
 //! An expected failure is told as `skipped`, since the schema has no word for it; an unexpected pass is a plain pass
-//! with its message in `system-out`. Infrastructure trouble is an `error`, kernel trouble a `failure`.
+//! with its message in `system-out`. Infrastructure trouble is an `error`, kernel trouble a `failure`. The bounds of comparisons
+//! are a suite of their own.
 
-use std::fmt::Write;
+use std::fmt::{Display, Formatter, Write};
 
+use super::bound::{Bound, bounds};
 use crate::results::{Record, Report, Status};
 
 /// The report as one XML document.
@@ -18,8 +20,10 @@ pub fn junit(report: &Report) -> String {
         }
     }
     let all: Vec<&Record> = report.records.iter().collect();
+    let bounds = bounds(report);
+    let total = counts(&all).plus(&count_bounds(&bounds));
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    push(&mut out, format_args!("<testsuites name=\"{}\" {}>\n", escape(&report.provenance.lab), counts(&all)));
+    push(&mut out, format_args!("<testsuites name=\"{}\" {}>\n", escape(&report.provenance.lab), total));
     for (suite, records) in suites {
         push(&mut out, format_args!("  <testsuite name=\"{}\" {}>\n", escape(suite), counts(&records)));
         properties(&mut out, report);
@@ -28,8 +32,31 @@ pub fn junit(report: &Report) -> String {
         }
         out.push_str("  </testsuite>\n");
     }
+    if !bounds.is_empty() {
+        push(&mut out, format_args!("  <testsuite name=\"comparisons\" {}>\n", count_bounds(&bounds)));
+        properties(&mut out, report);
+        bounds.iter().for_each(|bound| requirement(&mut out, bound));
+        out.push_str("  </testsuite>\n");
+    }
     out.push_str("</testsuites>\n");
     out
+}
+
+fn requirement(out: &mut String, bound: &Bound<'_>) {
+    let told = match bound.missed() {
+        Some(cells) => format!("<failure type=\"missed\" message=\"{}\"/>", escape(&cells)),
+        None if bound.open() => "<skipped message=\"nothing was measured that it speaks of\"/>".into(),
+        None => String::new(),
+    };
+    let suite = if bound.suite.is_empty() { "comparisons" } else { bound.suite };
+    push(
+        out,
+        format_args!(
+            "    <testcase name=\"{}\" classname=\"{}\" time=\"0\">{told}</testcase>\n",
+            escape(&bound.name),
+            escape(suite)
+        ),
+    );
 }
 
 fn push(out: &mut String, text: std::fmt::Arguments) {
@@ -37,17 +64,57 @@ fn push(out: &mut String, text: std::fmt::Arguments) {
     let _ = out.write_fmt(text);
 }
 
-fn counts(records: &[&Record]) -> String {
+/// What the schema wants to know of a suite.
+#[derive(Default)]
+struct Counts {
+    tests: usize,
+    failures: usize,
+    errors: usize,
+    skipped: usize,
+    millis: u64,
+}
+
+impl Counts {
+    fn plus(&self, other: &Counts) -> Counts {
+        Counts {
+            tests: self.tests + other.tests,
+            failures: self.failures + other.failures,
+            errors: self.errors + other.errors,
+            skipped: self.skipped + other.skipped,
+            millis: self.millis + other.millis,
+        }
+    }
+}
+
+impl Display for Counts {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let Counts { tests, failures, errors, skipped, millis } = self;
+        let time = *millis as f64 / 1000.0;
+        write!(
+            f,
+            "tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\" time=\"{time:.3}\""
+        )
+    }
+}
+
+fn counts(records: &[&Record]) -> Counts {
     let count = |wanted: fn(Status) -> bool| records.iter().filter(|record| wanted(record.status)).count();
-    let millis: u64 = records.iter().map(|record| record.duration_ms).sum();
-    format!(
-        "tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" time=\"{:.3}\"",
-        records.len(),
-        count(is_failure),
-        count(is_error),
-        count(is_skipped),
-        millis as f64 / 1000.0
-    )
+    Counts {
+        tests: records.len(),
+        failures: count(is_failure),
+        errors: count(is_error),
+        skipped: count(is_skipped),
+        millis: records.iter().map(|record| record.duration_ms).sum(),
+    }
+}
+
+fn count_bounds(bounds: &[Bound<'_>]) -> Counts {
+    Counts {
+        tests: bounds.len(),
+        failures: bounds.iter().filter(|bound| bound.missed().is_some()).count(),
+        skipped: bounds.iter().filter(|bound| bound.open()).count(),
+        ..Counts::default()
+    }
 }
 
 fn is_failure(status: Status) -> bool {

@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
+use super::bound::bounds;
 use crate::results::{Record, Report, Status, Subtest};
 
-/// The report as KTAP.
+/// The report as KTAP; the bounds of its comparisons follow the tests.
 pub fn ktap(report: &Report) -> String {
-    let mut out = format!("KTAP version 1\n1..{}\n", report.records.len());
+    let bounds = bounds(report);
+    let mut out = format!("KTAP version 1\n1..{}\n", report.records.len() + bounds.len());
     for (at, record) in report.records.iter().enumerate() {
         if !record.subtests.is_empty() {
             nested(&mut out, &record.subtests);
@@ -16,6 +18,15 @@ pub fn ktap(report: &Report) -> String {
         }
         let round = if record.iteration > 1 { format!(" round {}", record.iteration) } else { String::new() };
         push(&mut out, format_args!("{} {} {}{round}{}\n", ok(record.status), at + 1, record.test, directive(record)));
+    }
+    for (number, bound) in (report.records.len() + 1..).zip(&bounds) {
+        let missed = bound.missed();
+        if let Some(cells) = &missed {
+            push(&mut out, format_args!("# missed: {cells}\n"));
+        }
+        let ok = if missed.is_none() { "ok" } else { "not ok" };
+        let open = if bound.open() { " # SKIP nothing was measured that it speaks of" } else { "" };
+        push(&mut out, format_args!("{ok} {number} {}{open}\n", name(&bound.name)));
     }
     out
 }

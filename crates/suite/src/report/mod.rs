@@ -2,6 +2,7 @@
 //!
 //! All are pure functions of a [`Report`]; [`write_all`] puts the files side by side in the report directory.
 
+mod bound;
 mod junit;
 mod ktap;
 mod table;
