@@ -19,13 +19,14 @@ const GRACE: Duration = Duration::from_secs(20);
 /// The root file system, in the working directory.
 const TAR: &str = "root.tar";
 
-/// Compiles all Python once more to learn what that costs, then removes all bytecode. `$1` is the new root; a pattern
-/// must be expanded in there. Writes nanoseconds of itself and of the compiler, and how many files there were and are.
+/// Compiles once more all Python that the packages' scripts compiled, wherever that is, to learn what it costs, then
+/// removes all bytecode. `$1` is the new root. Writes nanoseconds of itself and of the compiler, and how many files there were and are.
 const HOOK: &str = r#"begun=$(date +%s%N)
 had=$(find "$1" -name '*.pyc' | wc -l)
+places=$(find "$1" -name __pycache__ -type d -printf '/%P\n' | sed 's,/__pycache__$,,')
 find "$1" -name '*.pyc' -delete
 compile=$(date +%s%N)
-chroot "$1" sh -c 'exec python3 -m compileall -q /usr/lib/python3 /usr/lib/python3.[0-9]*' >&2 || true
+chroot "$1" python3 -m compileall -q -l $places >&2 || true
 compiled=$(date +%s%N)
 made=$(find "$1" -name '*.pyc' | wc -l)
 find "$1" -name '*.pyc' -delete
