@@ -20,7 +20,7 @@ use crate::manifest::Manifest;
 use crate::tree::{Content, Node, Tree};
 
 /// Raised whenever the same inputs would give another image.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The image's file name.
 pub const FILE: &str = "kit.erofs";
 /// UUID in a kit's superblock.
@@ -119,6 +119,9 @@ fn tree(plan: &KitPlan, kernel: &KernelArtifacts) -> Result<Tree> {
         bail!("kernel {} has no {}/modules.dep; depmod did not run there", kernel.name, modules.display());
     }
     add_dir(&mut tree, &modules, &format!("{MODULES}/{}", kernel.release), &Arc::from("kernel"))?;
+    // Where the guest looks up what its kernel was configured with.
+    let config = Node::file(outside(&kernel.config)?, 0o644, &Arc::from("kernel"));
+    tree.put(&format!("{MODULES}/{}/config", kernel.release), config)?;
     if let Some(selftests) = &kernel.selftests {
         add_dir(&mut tree, selftests, SELFTESTS, &Arc::from("selftests"))?;
     }
@@ -183,6 +186,7 @@ mod tests {
         fs::create_dir_all(modules.join("lib/modules/7.3.4-lab/kernel/fs")).unwrap();
         let at = |name: &str| modules.join("lib/modules/7.3.4-lab").join(name);
         fs::write(at("modules.dep"), "").unwrap();
+        fs::write(dir.join("config"), "CONFIG_RDMA_RXE=m\n").unwrap();
         fs::write(at("kernel/fs/a.ko"), "elf").unwrap();
         std::os::unix::fs::symlink("/home/somebody/linux", at("build")).unwrap();
         fs::create_dir_all(dir.join("selftests/rdma")).unwrap();
@@ -234,6 +238,7 @@ mod tests {
         let want = [
             "usr/lib/devmem-lab/verbs 755 lab",
             "usr/lib/kselftests/rdma/rxe.sh 755 selftests",
+            "usr/lib/modules/7.3.4-lab/config 644 kernel",
             "usr/lib/modules/7.3.4-lab/kernel/fs/a.ko 644 kernel",
             "usr/lib/modules/7.3.4-lab/modules.dep 644 kernel",
         ];
