@@ -20,7 +20,8 @@ const GRACE: Duration = Duration::from_secs(20);
 const TAR: &str = "root.tar";
 
 /// Compiles once more all Python that the packages' scripts compiled, wherever that is, to learn what it costs, then
-/// removes all bytecode. `$1` is the new root. Writes nanoseconds of itself and of the compiler, and how many files there were and are.
+/// removes all bytecode. `$1` is the new root. Writes nanoseconds of itself and of the compiler, and how many files
+/// there were and are.
 const HOOK: &str = r#"begun=$(date +%s%N)
 had=$(find "$1" -name '*.pyc' | wc -l)
 places=$(find "$1" -name __pycache__ -type d -printf '/%P\n' | sed 's,/__pycache__$,,')

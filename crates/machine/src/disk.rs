@@ -8,7 +8,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// The virtio-blk serial by which the agent knows the disk.
+/// The virtio-blk serial by which the agent tells the disk from others that begin with an image, too.
 pub(crate) const SERIAL: &str = "lab";
 /// Bytes of a sector; an extent is a whole number of them.
 const SECTOR: u64 = 512;

@@ -15,7 +15,7 @@ use crate::console::{self, Level};
 use crate::kernel::uevent;
 use crate::sys;
 
-/// The disk's virtio-blk serial.
+/// The disk's virtio-blk serial, for a guest that has other disks with images.
 const DISK: &str = "lab";
 /// Where it is put together, out of the way of the initramfs's own folders.
 const STAGE: &str = "/lab";

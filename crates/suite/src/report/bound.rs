@@ -1,5 +1,5 @@
-//! The bounds of a run's comparisons, as tests of their own: a missed one fails the run, so whoever reads only the list of tests
-//! has to find it there.
+//! The bounds of a run's comparisons, as tests of their own: a missed one fails the run, so whoever reads only the list
+//! of tests has to find it there.
 
 use crate::compare::Verdict;
 use crate::results::Report;
