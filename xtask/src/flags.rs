@@ -312,7 +312,7 @@ pub struct BenchArgs {
 
 #[derive(Debug, Args)]
 pub struct CiArgs {
-    /// Add the slow groups: all kernels, both users, the benchmarks.
+    /// Add what takes long: stock and quick, the suites of the RXE series, the profiles interop and lossy.
     #[arg(long)]
     pub full: bool,
 }
