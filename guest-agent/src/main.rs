@@ -38,11 +38,11 @@ pub extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int
 
 /// The program: its exit code.
 fn run() -> u8 {
-    sys::ignore_broken_pipes();
     console::install_panic_hook();
     if std::process::id() == 1 {
         return init();
     }
+    sys::ignore_broken_pipes();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--version"] => {
@@ -64,13 +64,13 @@ fn complain(text: &str) -> u8 {
 
 /// Serves one host on an inherited socket until it leaves.
 fn serve_fd(number: i32) -> Result<(), String> {
-    let port = sys::adopt(number).and_then(|fd| Port::new(fd, false)).map_err(|error| error.to_string())?;
+    let port = sys::adopt(number).map(|fd| Port::new(fd, false)).map_err(|error| error.to_string())?;
     // As init does, so that what its programs leave behind is reaped here too.
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1)).map_err(|error| error.to_string())?;
     let now = proc::uptime_us();
     let kernel_release = rustix::system::uname().release().to_string_lossy().into_owned();
     let report = BootReport { kernel_release, started_us: now, ready_us: now, ..BootReport::default() };
-    serve::run(&port, report, None);
+    serve::run(&port, report, None, |_| ());
     Ok(())
 }
 
@@ -79,7 +79,7 @@ fn serve_fd(number: i32) -> Result<(), String> {
 fn init() -> u8 {
     match boot::boot() {
         Ok(booted) => {
-            serve::run(&booted.port, booted.report, booted.nonce);
+            serve::run(&booted.port, booted.report, booted.nonce, boot::settle);
             console::log(Level::Critical, "the channel to the host is gone: this guest can no longer be reached");
         }
         Err(error) => console::log(Level::Critical, &format!("no channel to the host: {error}")),

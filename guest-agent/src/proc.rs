@@ -4,6 +4,8 @@ use std::fs;
 
 use protocol::mux::Vitals;
 
+use crate::sys;
+
 /// A process, from `/proc/PID/stat` (Documentation/filesystems/proc.rst, table 1-4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stat {
@@ -97,8 +99,7 @@ fn count_list(list: &str) -> u32 {
 
 /// Time since the kernel started, in microseconds.
 pub fn uptime_us() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+    sys::since_boot().as_micros() as u64
 }
 
 #[cfg(test)]

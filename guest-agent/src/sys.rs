@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 /// What a child used up, with the children it waited for itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,6 +20,14 @@ pub struct Usage {
     pub sys_us: u64,
     /// Largest resident set, KiB.
     pub max_rss_kib: u64,
+}
+
+/// Time since the kernel started. By the C library, which has found the vDSO already; rustix would look for it again.
+pub fn since_boot() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec of ours. It cannot fail: every kernel this runs on has the clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Waits until some child has ended and returns its pid without reaping it. No child at all is `ECHILD`.

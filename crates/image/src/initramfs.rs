@@ -1,7 +1,7 @@
 //! The initramfs: the agent and the modules a kernel needs to reach its disks, nothing else.
 //!
 //! It is the same for every kernel in shape: `/init` is the agent, `/modules/NN-name.ko` are loaded in the order of
-//! their names, `/nodes` lists the device nodes to make for modules that are loaded when somebody opens them. It is not
+//! their names. It is not
 //! compressed: a guest would spend longer unpacking than QEMU does copying.
 
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ use crate::cpio::{Entry, Writer};
 use crate::modules::{self, ModuleTables};
 
 /// Raised whenever the same inputs would give another archive.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// The archive's file name.
 pub const FILE: &str = "initramfs.cpio";
 const DESCRIPTION: &str = "initramfs.json";
@@ -129,15 +129,14 @@ pub fn write(modules_dir: &Path, agent: &Path, out: impl Write) -> Result<Vec<St
     let mut put = |path: &str, mode, entry: Entry<'_>| {
         cpio.append(path, mode, entry).with_context(|| format!("cannot write /{path} to the initramfs"))
     };
-    for dir in ["dev", "modules", "proc", "run", "sys"] {
+    for dir in ["dev", "proc", "run", "sys"] {
         put(dir, 0o755, Entry::Directory)?;
     }
     // The kernel opens it for the first process before devtmpfs is mounted (init/main.c, console_on_rootfs).
     put("dev/console", 0o600, Entry::CharDevice(5, 1))?;
     put("init", 0o755, Entry::File(&init))?;
-    let nodes = static_nodes(modules_dir)?;
-    if !nodes.is_empty() {
-        put("nodes", 0o644, Entry::File(nodes.as_bytes()))?;
+    if !order.is_empty() {
+        put("modules", 0o755, Entry::Directory)?;
     }
     for (number, module) in order.iter().enumerate() {
         let content = modules::read(&module.file)?;
@@ -145,17 +144,6 @@ pub fn write(modules_dir: &Path, agent: &Path, out: impl Write) -> Result<Vec<St
     }
     cpio.finish().context("cannot end the initramfs")?;
     Ok(order.into_iter().map(|module| module.name).collect())
-}
-
-/// What depmod says of device nodes, without its comments: lines such as `tun net/tun c10:200`. The agent could read the
-/// file in the image, but only once the root is put together, and the first file read from there costs the most.
-fn static_nodes(modules_dir: &Path) -> Result<String> {
-    let path = modules_dir.join("modules.devname");
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        read => read.with_context(|| format!("cannot read {}", path.display()))?,
-    };
-    Ok(text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| format!("{line}\n")).collect())
 }
 
 #[cfg(test)]
@@ -168,7 +156,6 @@ mod tests {
         fs::write(dir.path().join("modules.builtin"), builtin).unwrap();
         fs::write(dir.path().join("erofs.ko"), "\x7fELF erofs").unwrap();
         fs::write(dir.path().join("netfs.ko"), "\x7fELF netfs").unwrap();
-        fs::write(dir.path().join("modules.devname"), "# Device nodes\ntun net/tun c10:200\n").unwrap();
         fs::write(dir.path().join("agent"), "\x7fELF agent").unwrap();
         dir
     }
@@ -201,20 +188,18 @@ mod tests {
         let names: Vec<&str> = entries.iter().map(|(name, ..)| name.as_str()).collect();
         let want = [
             "dev",
-            "modules",
             "proc",
             "run",
             "sys",
             "dev/console",
             "init",
-            "nodes",
+            "modules",
             "modules/00-netfs.ko",
             "modules/01-erofs.ko",
         ];
         assert_eq!(names, want);
-        assert_eq!((entries[6].1, entries[6].2.as_slice()), (0o100_755, &b"\x7fELF agent"[..]));
-        assert_eq!(entries[7].2, b"tun net/tun c10:200\n");
-        assert_eq!(entries[9].2, b"\x7fELF erofs");
+        assert_eq!((entries[5].1, entries[5].2.as_slice()), (0o100_755, &b"\x7fELF agent"[..]));
+        assert_eq!(entries[8].2, b"\x7fELF erofs");
     }
 
     #[test]

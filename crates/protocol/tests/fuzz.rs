@@ -228,7 +228,7 @@ impl Service for Guest {
 fn neither_end_falls_over_whatever_frames_arrive() {
     fuzz(300, |random| {
         let hello = || Hello { build: "fuzz".into(), boot: None };
-        let ends = [Mux::guest(hello()), Mux::host(7, hello())];
+        let ends = [Mux::guest(None, hello()), Mux::host(7, hello())];
         let service = Guest::default();
         let asked: Vec<_> = (0..10).filter_map(|_| ends[1].open(b"request").ok()).collect();
         for _ in 0..40 {

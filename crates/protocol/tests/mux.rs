@@ -36,7 +36,7 @@ fn hello(build: &str) -> Hello {
 
 impl Pair {
     fn new(nonce: u32) -> Pair {
-        Pair { host: Mux::host(nonce, hello("host")), guest: Mux::guest(hello("guest")), service: Arc::default() }
+        Pair { host: Mux::host(nonce, hello("host")), guest: Mux::guest(None, hello("guest")), service: Arc::default() }
     }
 
     /// Carries one frame to the guest, if there is one.
@@ -84,8 +84,7 @@ fn the_guest_answers_a_greeting_and_a_heartbeat() {
 
 #[test]
 fn a_guest_that_knows_its_nonce_speaks_first() {
-    let pair = Pair::new(7);
-    pair.guest.announce(7);
+    let pair = Pair { guest: Mux::guest(Some(7), hello("guest")), ..Pair::new(7) };
     assert!(pair.to_host().is_some());
     assert_eq!(pair.host.wait_hello(NOW).unwrap().build, "guest");
 }

@@ -99,6 +99,8 @@ impl LinkerShim {
             flags.extend(["-C".into(), "target-feature=+crt-static".into()]);
             // At a fixed address: relocating itself would be the larger part of a small program's start.
             flags.extend(["-C".into(), "relocation-model=static".into()]);
+            // And nothing is left to protect afterwards, so no call to do so.
+            flags.extend(["-C".into(), "relro-level=off".into()]);
         }
         // Separated so that a path may have spaces (cargo's reference, build.rustflags).
         let flags = flags.join(OsStr::new("\u{1f}"));
@@ -167,8 +169,7 @@ mod tests {
         let mut cargo = Command::new("cargo");
         shim.configure(&mut cargo, "x86_64-unknown-linux-gnu", true);
         let env: Vec<_> = cargo.get_envs().collect();
-        let flags =
-            "-C\u{1f}linker=/a b/cc\u{1f}-C\u{1f}target-feature=+crt-static\u{1f}-C\u{1f}relocation-model=static";
+        let flags = "-C\u{1f}linker=/a b/cc\u{1f}-C\u{1f}target-feature=+crt-static\u{1f}-C\u{1f}relocation-model=static\u{1f}-C\u{1f}relro-level=off";
         assert!(env.contains(&(OsStr::new("CARGO_ENCODED_RUSTFLAGS"), Some(OsStr::new(flags)))), "{env:?}");
         assert!(env.contains(&(OsStr::new("CC_x86_64_unknown_linux_gnu"), Some(OsStr::new("/a b/cc")))));
         assert!(env.contains(&(OsStr::new("RUSTFLAGS"), None)));

@@ -1,6 +1,7 @@
 //! The agent's own parameters on the kernel's command line: `lab.guest=NAME lab.nonce=HEX lab.root=overlay|none`.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 
 /// Where the guest's root file system comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,7 +29,10 @@ pub struct Parameters {
 impl Parameters {
     /// Reads `/proc/cmdline`.
     pub fn read() -> Parameters {
-        Self::parse(&fs::read_to_string("/proc/cmdline").unwrap_or_default())
+        // At most COMMAND_LINE_SIZE, 2048 (arch/x86/include/asm/setup.h).
+        let mut line = [0; 2048];
+        let length = File::open("/proc/cmdline").and_then(|mut file| file.read(&mut line)).unwrap_or(0);
+        Self::parse(&String::from_utf8_lossy(&line[..length]))
     }
 
     fn parse(line: &str) -> Parameters {

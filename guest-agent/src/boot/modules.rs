@@ -15,7 +15,10 @@ pub fn load_all(faults: &mut Vec<String>) {
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     files.sort();
     for file in files {
-        match load(&file) {
+        let loaded = load(&file);
+        // The initramfs stays for as long as the guest does; its memory need not.
+        let _ = fs::remove_file(&file);
+        match loaded {
             // Built into this kernel after all, or loaded already.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => faults.push(format!("loading {}: {error}", file.display())),

@@ -8,10 +8,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use rustix::fs::{Mode, OFlags, mkdir};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_move};
 use rustix::process::{chdir, chroot};
 
-use crate::console::{self, Level};
+use super::mounts;
 use crate::kernel::uevent;
 use crate::sys;
 
@@ -19,6 +21,11 @@ use crate::sys;
 const DISK: &str = "lab";
 /// Where it is put together, out of the way of the initramfs's own folders.
 const STAGE: &str = "/lab";
+/// The writable layer's memory, its two folders, and the root over all.
+const MEMORY: &str = "/lab/rw";
+const UPPER: &str = "/lab/rw/upper";
+const WORK: &str = "/lab/rw/work";
+const ROOT: &str = "/lab/root";
 /// More images than this are no disk of a lab.
 const LAYERS_MAX: usize = 16;
 
@@ -27,6 +34,7 @@ pub fn assemble(deadline: Instant) -> Result<(), String> {
     let found = uevent::until(deadline, find_disk).map_err(|error| format!("waiting for the disk: {error}"))?;
     let disk = found.ok_or_else(|| format!("no virtio disk with the lab's images (disks: {})", list_disks()))?;
     let partitions = partition(&disk).map_err(|error| format!("reading {}: {error}", disk.display()))?;
+    make(STAGE)?;
     let mut layers = Vec::new();
     for partition in partitions {
         let point = format!("{STAGE}/{}", layers.len());
@@ -35,16 +43,15 @@ pub fn assemble(deadline: Instant) -> Result<(), String> {
             .map_err(|error| format!("mounting the erofs image on {}: {error}", partition.display()))?;
         layers.insert(0, point);
     }
-    let (memory, root) = (format!("{STAGE}/rw"), format!("{STAGE}/root"));
-    make(&memory)?;
-    mount_with(Path::new("tmpfs"), &memory, "tmpfs", MountFlags::empty(), "mode=0755")
+    make(MEMORY)?;
+    mount_with(Path::new("tmpfs"), MEMORY, "tmpfs", MountFlags::empty(), "mode=0755")
         .map_err(|error| format!("mounting the writable layer: {error}"))?;
-    for folder in [&format!("{memory}/upper"), &format!("{memory}/work"), &root] {
+    for folder in [UPPER, WORK, ROOT] {
         make(folder)?;
     }
     let layers = layers.join(":");
-    let data = format!("lowerdir={layers},upperdir={memory}/upper,workdir={memory}/work");
-    mount_with(Path::new("overlay"), &root, "overlay", MountFlags::empty(), &data)
+    let data = format!("lowerdir={layers},upperdir={UPPER},workdir={WORK},uuid=null");
+    mount_with(Path::new("overlay"), ROOT, "overlay", MountFlags::empty(), &data)
         .map_err(|error| format!("mounting the overlay of {layers}: {error}"))
 }
 
@@ -102,29 +109,19 @@ fn length(superblock: &[u8; SUPERBLOCK_SIZE]) -> Option<u64> {
     (word(0)? == MAGIC && (9..=16).contains(&bits) && blocks > 0).then(|| blocks << bits)
 }
 
+/// Makes a folder whose parent is there.
 fn make(folder: &str) -> Result<(), String> {
-    fs::create_dir_all(folder).map_err(|error| format!("making {folder}: {error}"))
+    match mkdir(folder, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(format!("making {folder}: {error}")),
+    }
 }
 
-/// Moves into the new root and frees the memory of the old one.
+/// Moves into the new root. The old one is only covered: it cannot be unmounted
+/// (Documentation/filesystems/ramfs-rootfs-initramfs.rst), and the little it holds is this program. What was mounted in
+/// it is covered with it.
 pub fn switch() -> Result<(), String> {
-    let root = format!("{STAGE}/root");
-    for point in ["proc", "sys", "dev"] {
-        make(&format!("{root}/{point}"))?;
-        mount_move(format!("/{point}"), format!("{root}/{point}"))
-            .map_err(|error| format!("moving /{point} into the image: {error}"))?;
-    }
-    // A running program's file stays until it ends, but its name and the modules can go.
-    for path in ["/init", "/modules", "/nodes"] {
-        let gone = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
-        if let Err(error) =
-            gone.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-        {
-            console::log(Level::Info, &format!("{path} of the initramfs keeps its memory: {error}"));
-        }
-    }
-    // The initramfs cannot be unmounted, only covered (Documentation/filesystems/ramfs-rootfs-initramfs.rst).
-    let entered = chdir(&root).and_then(|()| mount_move(".", "/")).and_then(|()| chroot(".")).and_then(|()| chdir("/"));
+    let entered = chdir(ROOT).and_then(|()| mount_move(".", "/")).and_then(|()| chroot(".")).and_then(|()| chdir("/"));
     entered.map_err(|error| format!("moving into the image: {error}"))
 }
 
@@ -141,7 +138,8 @@ fn find_disk() -> Option<PathBuf> {
 
 /// The nodes of virtio disks (drivers/block/virtio_blk.c names them so), up to the first gap.
 fn disks() -> Vec<PathBuf> {
-    ('a'..='z').map(|letter| PathBuf::from(format!("/dev/vd{letter}"))).take_while(|node| node.exists()).collect()
+    let exists = |node: &PathBuf| rustix::fs::open(node, OFlags::PATH, Mode::empty()).is_ok();
+    ('a'..='z').map(|letter| PathBuf::from(format!("/dev/vd{letter}"))).take_while(exists).collect()
 }
 
 fn begins_with_image(disk: &Path) -> bool {
@@ -151,6 +149,7 @@ fn begins_with_image(disk: &Path) -> bool {
 }
 
 fn serial(disk: &Path) -> Option<String> {
+    mounts::sysfs(&mut Vec::new());
     let text = fs::read_to_string(Path::new("/sys/block").join(disk.file_name()?).join("serial")).ok()?;
     Some(text.trim_end().to_string())
 }

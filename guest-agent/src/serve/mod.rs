@@ -19,6 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use protocol::frame::Frame;
 use protocol::mux::{Mux, MuxStream, Service, Vitals};
 use protocol::{BootReport, ChannelError, Event, Failure, FailureKind, Hello, Request};
 
@@ -109,22 +110,25 @@ fn serve(stream: &Arc<MuxStream>, request: &Request, boot: &BootReport) -> Resul
     Ok(())
 }
 
-/// Serves the channel until it is gone for good, which a virtio port never is.
-pub fn run(port: &Port, boot: BootReport, nonce: Option<u32>) {
+/// Serves the channel until it is gone for good, which a virtio port never is. `settle` is done between the greeting and
+/// the first request: the host and its answer take as long.
+pub fn run(port: &Port, mut boot: BootReport, nonce: Option<u32>, settle: impl FnOnce(&mut BootReport)) {
+    let mux = Mux::guest(nonce, Hello { build: BUILD.into(), boot: Some(boot.clone()) });
+    // By this thread, since to start another would take as long as much of what came before.
+    while let Some(frame) = mux.try_next_out() {
+        if !send_frame(&frame, port, &mut Vec::new()) {
+            return;
+        }
+    }
+    settle(&mut boot);
     let (started, ready) = (boot.started_us / 1000, boot.ready_us / 1000);
-    let hello = Hello { build: BUILD.into(), boot: Some(boot.clone()) };
     let server = Arc::new(Server { boot, serving: Mutex::new(0), served: Condvar::new() });
     let door = Door(server.clone());
-    let mux = Mux::guest(hello);
-    if let Some(nonce) = nonce {
-        mux.announce(nonce);
-    }
     thread::scope(|scope| {
         let writer = thread::Builder::new().name("write".into());
         if let Err(error) = writer.spawn_scoped(scope, || write(&mux, port)) {
             return console::log(Level::Critical, &format!("cannot start the writing thread: {error}"));
         }
-        // Only now, so that the console does not hold up the greeting.
         console::log(Level::Info, &format!("serving the host (init began at {started} ms, ready at {ready} ms)"));
         let mut buffer = vec![0; 64 * 1024];
         let mut met = false;
@@ -140,7 +144,11 @@ pub fn run(port: &Port, boot: BootReport, nonce: Option<u32>) {
                     if std::mem::take(&mut met) {
                         mux.end_session();
                     }
-                    port.wait_for_host();
+                    if let Err(error) = port.wait_for_host() {
+                        let reason = format!("cannot wait for the next host: {error}");
+                        console::log(Level::Error, &reason);
+                        return mux.close(ChannelError::Closed { reason });
+                    }
                 }
                 Heard::Gone(reason) => return mux.close(ChannelError::Closed { reason }),
             }
@@ -154,14 +162,21 @@ pub fn run(port: &Port, boot: BootReport, nonce: Option<u32>) {
 fn write(mux: &Mux, port: &Port) {
     let mut buffer = Vec::new();
     while let Some(frame) = mux.next_out() {
-        buffer.clear();
-        frame.encode(&mut buffer);
-        if let Err(error) = port.writer().write_all(&buffer) {
-            // Reading will fail too, and end it all.
-            if !power::under_way() {
-                console::log(Level::Error, &format!("writing to the channel failed: {error}"));
-            }
+        if !send_frame(&frame, port, &mut buffer) {
             return;
         }
     }
+}
+
+/// Writes a frame, by way of a buffer that is used again. False when the channel is gone.
+fn send_frame(frame: &Frame, port: &Port, buffer: &mut Vec<u8>) -> bool {
+    buffer.clear();
+    frame.encode(buffer);
+    let written = port.writer().write_all(buffer);
+    if let Err(error) = &written
+        && !power::under_way()
+    {
+        console::log(Level::Error, &format!("writing to the channel failed: {error}"));
+    }
+    written.is_ok()
 }

@@ -10,9 +10,11 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
+use rustix::fs::{Mode, OFlags};
 
 use crate::console::{self, Level};
 
@@ -21,7 +23,8 @@ pub struct Port {
     file: File,
     /// Whether a host may come back after it has left.
     lasting: bool,
-    epoll: OwnedFd,
+    /// Made when a host is waited for, which at most boots never happens.
+    epoll: OnceLock<OwnedFd>,
 }
 
 /// What a read gave.
@@ -36,14 +39,8 @@ pub enum Heard {
 
 impl Port {
     /// Uses an open file; `lasting` says that it survives its host.
-    pub fn new(fd: OwnedFd, lasting: bool) -> io::Result<Port> {
-        let file = File::from(fd);
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        if lasting {
-            let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-            epoll::add(&epoll, &file, epoll::EventData::new_u64(0), flags)?;
-        }
-        Ok(Port { file, lasting, epoll })
+    pub fn new(fd: OwnedFd, lasting: bool) -> Port {
+        Port { file: File::from(fd), lasting, epoll: OnceLock::new() }
     }
 
     /// Waits for bytes.
@@ -64,9 +61,19 @@ impl Port {
     }
 
     /// Waits until a host is there. It may return too early; the next read then says so.
-    pub fn wait_for_host(&self) {
+    pub fn wait_for_host(&self) -> io::Result<()> {
+        let epoll = match self.epoll.get() {
+            Some(epoll) => epoll,
+            None => {
+                let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+                let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+                epoll::add(&epoll, &self.file, epoll::EventData::new_u64(0), flags)?;
+                self.epoll.get_or_init(|| epoll)
+            }
+        };
         let mut events = Vec::with_capacity(1);
-        let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), None);
+        let _ = epoll::wait(epoll, spare_capacity(&mut events), None);
+        Ok(())
     }
 
     /// Where to write. A write waits while no host is connected.
@@ -75,17 +82,23 @@ impl Port {
     }
 }
 
-/// The device of the port with this name. Where there is only one port it is taken for that one, without a look at sysfs,
-/// whose first use would cost more than opening the port.
-pub fn find(name: &str) -> Option<PathBuf> {
-    let ports: Vec<_> = fs::read_dir("/dev").ok()?.flatten().map(|entry| entry.file_name()).filter(is_port).collect();
-    let port = match ports.as_slice() {
-        [one] => one,
-        _ => ports.iter().find(|port| {
-            let told = fs::read_to_string(Path::new("/sys/class/virtio-ports").join(port).join("name"));
-            told.is_ok_and(|told| told.trim_end() == name)
-        })?,
-    };
+/// The first port of the first device, and what there is beside it only if a second port or a second device has one.
+const FIRST: &str = "/dev/vport0p1";
+const OTHERS: [&str; 3] = ["/dev/vport0p2", "/dev/vport1p1", "/dev/vport1p2"];
+
+/// The device of the port with this name. Where there is only [`FIRST`] it is taken for that one, without a look at
+/// sysfs, whose first use would cost more than opening the port; otherwise `sysfs` is to mount it.
+pub fn find(name: &str, sysfs: impl FnOnce()) -> Option<PathBuf> {
+    let exists = |path: &str| rustix::fs::open(path, OFlags::PATH, Mode::empty()).is_ok();
+    if exists(FIRST) && !OTHERS.into_iter().any(exists) {
+        return Some(FIRST.into());
+    }
+    sysfs();
+    let mut ports = fs::read_dir("/dev").ok()?.flatten().map(|entry| entry.file_name()).filter(is_port);
+    let port = ports.find(|port| {
+        let told = fs::read_to_string(Path::new("/sys/class/virtio-ports").join(port).join("name"));
+        told.is_ok_and(|told| told.trim_end() == name)
+    })?;
     Some(Path::new("/dev").join(port))
 }
 

@@ -85,9 +85,15 @@ impl Mux {
         Self::with(state)
     }
 
-    /// The end that answers. It has no session until a host greets it or [`Mux::announce`] starts one.
-    pub fn guest(hello: Hello) -> Mux {
-        Self::with(State::new(Role::Guest, hello))
+    /// The end that answers. With a nonce its greeting is ready to be sent, without waiting for the host's; otherwise it
+    /// has no session until a host greets it.
+    pub fn guest(nonce: Option<u32>, hello: Hello) -> Mux {
+        let mut state = State::new(Role::Guest, hello);
+        if let Some(nonce) = nonce {
+            state.begin(nonce);
+            state.greet();
+        }
+        Self::with(state)
     }
 
     fn with(state: State) -> Mux {
@@ -104,14 +110,6 @@ impl Mux {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic of one thread must not take the channel down: the state is only changed in steps that leave it whole.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Starts the session of the given nonce without waiting for the host's greeting (guest).
-    pub fn announce(&self, nonce: u32) {
-        let mut state = self.state();
-        state.begin(nonce);
-        state.greet();
-        self.shared.outgoing.notify_all();
     }
 
     /// Takes bytes that arrived. Never fails: what is no valid frame of this session is counted and left out.
