@@ -17,7 +17,7 @@ use crate::results::{Crash, GuestUse, HangKind, Leak, Record, Status};
 /// Time for all cleanup steps of a test, before the time scale.
 const CLEANUP: Duration = Duration::from_secs(30);
 /// Time for what the runner itself asks of the guests, before the time scale.
-const HOUSEKEEPING: Duration = Duration::from_secs(60);
+const HOUSEKEEPING: Duration = Duration::from_secs(120);
 
 /// How the steps ended, and where.
 pub(super) struct Ending {
