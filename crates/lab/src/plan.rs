@@ -165,6 +165,7 @@ impl Plan {
         };
         let (agent, verbs) = (program(&programs::AGENT)?, program(&programs::VERBS)?);
         let frames = program(&programs::FRAMES)?;
+        let gvnic = self.lab.has_gvnic().then(|| program(&programs::GVNIC)).transpose()?;
         let agent_file = self.content_of(&agent).join(programs::AGENT.name);
         let recipe = provider::recipe(&project, &self.lock, &build.key)?;
         let provider = self.step(provider::ID, "RXE's provider for libibverbs".into(), Kind::Bin, recipe);
@@ -175,6 +176,7 @@ impl Plan {
         ];
         let agent_key = agent.key.clone();
         let mut steps = vec![vm, build, agent, verbs, frames, provider];
+        steps.extend(gvnic);
         for (name, base) in &self.bases {
             steps.push(self.step(
                 &format!("base:{name}"),
@@ -236,6 +238,7 @@ impl Plan {
         let in_kit = |id: &str| [provider::ID, programs::VERBS.id, programs::FRAMES.id].contains(&id);
         let build = to_do(steps, "kernel:")
             || (agent && to_do(steps, programs::AGENT.id))
+            || to_do(steps, programs::GVNIC.id)
             || (kit && steps.iter().any(|step| in_kit(&step.id) && !step.cached));
         for step in &mut self.steps {
             step.needed = match step.id.as_str() {

@@ -4,7 +4,8 @@
 //! the kernel compiles. A step that is cached costs one look; its inputs are not fetched.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use image::{BuiltImage, Initramfs};
@@ -96,11 +97,11 @@ fn make(plan: &Plan, progress: &Progress) -> Result<Artifacts> {
     Ok(Artifacts { vm, bases, kernels })
 }
 
-/// Makes what the lab itself puts into guests. Before the kernels: a mistake in a program shows in seconds, a kernel takes
+/// Makes the lab's own programs, in guests and beside them. Before the kernels: a mistake in a program shows in seconds, a kernel takes
 /// its time.
 fn guest_programs(plan: &Plan, workshop: &Workshop<'_>, progress: &Progress) -> Result<()> {
     let to_do = |id: &str| plan.to_do().any(|step| step.id == id);
-    for program in [programs::AGENT, programs::VERBS, programs::FRAMES] {
+    for program in [programs::AGENT, programs::VERBS, programs::FRAMES, programs::GVNIC] {
         if to_do(program.id) {
             program.build(plan, &workshop.root("build")?, progress)?;
         }
@@ -221,9 +222,15 @@ fn launch_plan(plan: &Plan, guest: &lab_config::Guest, paths: &LabPaths, resolve
     for (n, nic) in guest.nics.iter().enumerate() {
         let mtu =
             u16::try_from(nic.mtu).with_context(|| format!("guest `{}`: MTU {} is too large", guest.name, nic.mtu))?;
-        let lab_config::NicModel::Virtio = nic.model;
-        let backend = NicBackend::Stream { socket: port_socket(paths, &guest.name, n) };
-        launch.nics.push(Nic { model: NicModel::Virtio, mac: nic.mac.0, backend, mtu });
+        let cable = port_socket(paths, &guest.name, n);
+        let (model, backend) = match nic.model {
+            lab_config::NicModel::Virtio => (NicModel::Virtio, NicBackend::Stream { socket: cable }),
+            lab_config::NicModel::Gvnic => {
+                let program = gvnic(plan, &launch, nic, n, &cable);
+                (NicModel::VfioUser, NicBackend::Process { program })
+            }
+        };
+        launch.nics.push(Nic { model, mac: nic.mac.0, backend, mtu });
     }
     launch.accelerator = match machine.accelerator {
         Accelerator::Auto => machine::Accelerator::Auto,
@@ -237,6 +244,20 @@ fn launch_plan(plan: &Plan, guest: &lab_config::Guest, paths: &LabPaths, resolve
     // Any number but 0; sessions of one guest count up from it.
     launch.nonce = 1;
     Ok(launch)
+}
+
+/// The command line of the process behind a gvnic.
+fn gvnic(plan: &Plan, launch: &LaunchPlan, nic: &lab_config::Nic, index: usize, cable: &Path) -> Vec<OsString> {
+    let program = plan.content(programs::GVNIC.id).join(programs::GVNIC.name);
+    let mut words = vec![program.into_os_string()];
+    let mut option = |name: &str, value: OsString| words.extend([name.into(), value]);
+    option("--socket", launch.device_socket(index).into());
+    option("--control", launch.device_control(index).into());
+    option("--switch", cable.into());
+    option("--mac", nic.mac.to_string().into());
+    option("--mtu", nic.mtu.to_string().into());
+    option("--queues", nic.queues.to_string().into());
+    words
 }
 
 fn nic_info(nic: &lab_config::Nic) -> NicInfo {

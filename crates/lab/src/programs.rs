@@ -70,6 +70,15 @@ pub const FRAMES: Program = Program {
     fixed: true,
 };
 
+/// The emulated NIC, which runs beside QEMU on the host.
+pub const GVNIC: Program = Program {
+    id: "gvnic",
+    title: "emulated gVNIC",
+    name: "gvnic",
+    sources: &["crates/gvnic", "crates/vfio-user"],
+    fixed: true,
+};
+
 /// Where [`FRAMES`] is in guests.
 pub const FRAMES_INSIDE: &str = "/usr/bin/lab-frames";
 

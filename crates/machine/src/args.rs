@@ -51,7 +51,13 @@ impl LaunchPlan {
         args.pair("-name", format!("guest={},debug-threads=on", self.name));
         args.flag("-nodefaults").flag("-no-user-config").pair("-display", "none");
         args.flag("-no-reboot");
-        args.pair("-machine", MACHINE);
+        if self.shares_memory() {
+            // A file without a name, whose descriptor QEMU hands to the devices outside.
+            let memory = format!("memory-backend-memfd,id=memory,size={}M,share=on", self.memory_mib);
+            args.pair("-object", memory).pair("-machine", format!("{MACHINE},memory-backend=memory"));
+        } else {
+            args.pair("-machine", MACHINE);
+        }
         self.engine_args(engine, &mut args);
         args.pair("-m", format!("size={}M", self.memory_mib));
         args.pair("-kernel", &self.kernel);
@@ -66,7 +72,11 @@ impl LaunchPlan {
             args.pair("-device", format!("virtio-blk-pci,drive=disk,serial={}{DISK_QUEUE}", disk::SERIAL));
         }
         for (index, nic) in self.nics.iter().enumerate() {
-            nic_args(index, nic, &mut args);
+            if let NicBackend::Process { .. } = nic.backend {
+                args.pair("-device", vfio_user(index, &self.device_socket(index)));
+            } else {
+                nic_args(index, nic, &mut args);
+            }
         }
         if let Some(gdb) = &self.gdb {
             match gdb.listen {
@@ -167,11 +177,18 @@ fn escape_commas(text: &OsStr) -> OsString {
     OsString::from_vec(out)
 }
 
+/// A device whose process listens on `socket`. In JSON, as the option's plain syntax has no nested values.
+fn vfio_user(index: usize, socket: &Path) -> OsString {
+    let socket = serde_json::json!({ "type": "unix", "path": socket.to_string_lossy() });
+    serde_json::json!({ "driver": "vfio-user-pci", "id": format!("nic{index}"), "socket": socket }).to_string().into()
+}
+
 fn nic_args(index: usize, nic: &Nic, args: &mut Args) {
     let mut device = match nic.model {
         NicModel::Virtio => format!("virtio-net-pci,romfile=,host_mtu={}", nic.mtu),
         NicModel::E1000e => "e1000e,romfile=".to_owned(),
         NicModel::Igb => "igb,romfile=".to_owned(),
+        NicModel::VfioUser => "vfio-user-pci".to_owned(),
     };
     device.push_str(&format!(",id=nic{index},mac={}", nic.mac_text()));
     match &nic.backend {
@@ -180,7 +197,7 @@ fn nic_args(index: usize, nic: &Nic, args: &mut Args) {
             args.pair("-netdev", prefixed(&netdev, socket, ""));
             device.push_str(&format!(",netdev=net{index}"));
         }
-        NicBackend::None => {
+        NicBackend::Process { .. } | NicBackend::None => {
             // A hub with one port: a NIC with a peer that never answers, and no warning about a missing one.
             args.pair("-netdev", format!("hubport,id=net{index},hubid={index}"));
             device.push_str(&format!(",netdev=net{index}"));

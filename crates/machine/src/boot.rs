@@ -69,8 +69,20 @@ pub enum LaunchError {
         /// What to do.
         hint: Hint,
     },
-    /// QEMU runs and its sockets do not appear.
-    #[error("guest `{guest}`: QEMU did not open {socket} within {waited:?}{said}")]
+    /// A device's process ended before QEMU could connect to it.
+    #[error("guest `{guest}`: the device process of NIC {nic} ended with {exit}{said}")]
+    Device {
+        /// The guest.
+        guest: String,
+        /// Which NIC, from 0.
+        nic: usize,
+        /// How.
+        exit: Exit,
+        /// What it printed.
+        said: ConsoleTail,
+    },
+    /// QEMU or a device's process runs and its sockets do not appear.
+    #[error("guest `{guest}`: nobody opened {socket} within {waited:?}{said}")]
     NoSocket {
         /// The guest.
         guest: String,
@@ -146,6 +158,20 @@ pub enum BootError {
         console: ConsoleTail,
         /// What to do.
         hint: Hint,
+    },
+    /// A device that is a process of its own ended.
+    #[error(
+        "guest `{guest}`: the device process of NIC {nic} ended with {exit}, and QEMU cannot go on without it{said}"
+    )]
+    DeviceLost {
+        /// The guest.
+        guest: String,
+        /// Which NIC, from 0.
+        nic: usize,
+        /// How.
+        exit: Exit,
+        /// What it printed.
+        said: ConsoleTail,
     },
     /// The hypervisor stopped the machine, or does not run it.
     #[error("guest `{guest}`: {engine} cannot run it: {status}{said}\n  console:{console}{hint}")]

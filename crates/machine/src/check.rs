@@ -171,9 +171,11 @@ impl LaunchPlan {
     fn check_sockets(&self) -> Result<(), PlanError> {
         let nics = self.nics.iter().filter_map(|n| match &n.backend {
             NicBackend::Stream { socket } => Some(socket.clone()),
-            NicBackend::None => None,
+            NicBackend::Process { .. } | NicBackend::None => None,
         });
-        for path in self.sockets().into_iter().chain(nics) {
+        let devices = (0..self.nics.len()).filter(|n| matches!(self.nics[*n].backend, NicBackend::Process { .. }));
+        let devices = devices.flat_map(|n| [self.device_socket(n), self.device_control(n)]);
+        for path in self.sockets().into_iter().chain(nics).chain(devices) {
             let length = path.as_os_str().len();
             if length > SOCKET_PATH_MAX {
                 return Err(PlanError::SocketPath { guest: self.name.clone(), path, length });

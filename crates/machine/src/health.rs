@@ -40,6 +40,15 @@ pub enum Health {
         /// QEMU's run state.
         status: String,
     },
+    /// A device that is a process of its own has ended, and the machine cannot go on without it.
+    DeviceLost {
+        /// Which NIC, from 0.
+        nic: usize,
+        /// How it ended.
+        exit: Exit,
+        /// Its last line.
+        said: String,
+    },
     /// QEMU has ended with no crash on the console.
     Down {
         /// How.
@@ -117,6 +126,10 @@ impl Machine {
         }
         if let Some(exit) = exit {
             return Health::Down { exit };
+        }
+        if let Some(lost) = state.qemu.lost_device() {
+            let said = lost.said.0.last().cloned().unwrap_or_default();
+            return Health::DeviceLost { nic: lost.nic, exit: lost.exit, said };
         }
         if !state.ready {
             return Health::Booting { since: state.qemu.started.elapsed() };

@@ -17,6 +17,7 @@ pub mod boot;
 mod check;
 pub mod console;
 pub mod crash;
+mod device;
 mod disk;
 pub mod health;
 mod hints;

@@ -151,6 +151,8 @@ impl Machine {
         progress: &Progress,
     ) -> Result<(), LaunchError> {
         let start = console_length(&plan, &self.console)?;
+        // The next one listens in the same places.
+        self.lock().qemu.end();
         let qemu = Qemu::start(&plan, engine, progress)?;
         let mut state = self.lock();
         *state = State { hang: state.hang, ..State::new(plan, qemu, fallback, start) };

@@ -45,6 +45,8 @@ pub enum NicModel {
     E1000e,
     /// `igb`: a multi-queue NIC with SR-IOV (Intel 82576).
     Igb,
+    /// Whatever the process behind it says it is ([`NicBackend::Process`]).
+    VfioUser,
 }
 
 /// What a NIC's cable goes to.
@@ -55,6 +57,12 @@ pub enum NicBackend {
     Stream {
         /// The listening socket.
         socket: PathBuf,
+    },
+    /// The NIC as a whole is another process, which QEMU talks vfio-user with and which sees to its cable itself.
+    Process {
+        /// Program and arguments. It listens on [`LaunchPlan::device_socket`] for QEMU and, once it does, on
+        /// [`LaunchPlan::device_control`].
+        program: Vec<OsString>,
     },
     /// Nothing: the link is down.
     None,
@@ -185,6 +193,26 @@ impl LaunchPlan {
     /// What QEMU itself printed.
     pub fn qemu_log(&self) -> PathBuf {
         self.log_dir.join("qemu.log")
+    }
+
+    /// Where the process behind NIC `index` waits for QEMU.
+    pub fn device_socket(&self, index: usize) -> PathBuf {
+        self.runtime_dir.join(format!("{}.{index}.dev", self.name))
+    }
+
+    /// Where the process behind NIC `index` is asked things.
+    pub fn device_control(&self, index: usize) -> PathBuf {
+        self.runtime_dir.join(format!("{}.{index}.ctl", self.name))
+    }
+
+    /// What the process behind NIC `index` printed.
+    pub fn device_log(&self, index: usize) -> PathBuf {
+        self.log_dir.join(format!("nic{index}.log"))
+    }
+
+    /// Whether a device outside QEMU reaches into the guest's memory.
+    pub(crate) fn shares_memory(&self) -> bool {
+        self.nics.iter().any(|nic| matches!(nic.backend, NicBackend::Process { .. }))
     }
 
     /// Every socket QEMU will create.

@@ -10,6 +10,7 @@ use crate::accel::{Accelerator, Engine, Fault, Verdicts};
 use crate::boot::{BootError, Hint, Ready};
 use crate::console::{Console, ConsoleTail};
 use crate::crash::Severity;
+use crate::device::Lost;
 use crate::hints;
 use crate::machine::{Machine, State};
 use crate::process::Exit;
@@ -99,6 +100,10 @@ impl Machine {
         }
         if let Some(exit) = exit {
             return Ok(Some(state.ended(exit, self.console())));
+        }
+        if let Some(Lost { nic, exit, said }) = state.qemu.lost_device() {
+            let guest = state.plan.name.clone();
+            return Ok(Some(Found::Error(BootError::DeviceLost { guest, nic, exit, said })));
         }
         if let Some(fault) = fault(&mut state) {
             let auto = state.plan.accelerator == Accelerator::Auto && state.qemu.engine == Engine::Kvm;

@@ -15,6 +15,7 @@ use protocol::host::Session;
 use crate::accel::Engine;
 use crate::boot::{Hint, LaunchError};
 use crate::console::{Console, ConsoleTail};
+use crate::device::{self, Device, Lost};
 use crate::disk;
 use crate::hints;
 use crate::plan::LaunchPlan;
@@ -36,6 +37,7 @@ pub(crate) struct Qemu {
     log_start: u64,
     log: Console,
     sockets: Vec<PathBuf>,
+    devices: Vec<(usize, Device)>,
 }
 
 /// A session, printable.
@@ -49,9 +51,7 @@ impl std::fmt::Debug for SessionHandle {
 
 impl Drop for Qemu {
     fn drop(&mut self) {
-        // QEMU removes its sockets when it ends in an orderly way; a killed one leaves them.
-        let _ = self.process.kill();
-        remove(&self.sockets);
+        self.end();
     }
 }
 
@@ -86,6 +86,7 @@ impl Qemu {
         let sockets = plan.sockets();
         remove(&sockets);
 
+        let devices = Device::start_all(plan, progress)?;
         let args = plan.args_on(engine);
         let mut command = Command::new(&args[0]);
         command.args(&args[1..]).stdin(Stdio::null());
@@ -136,7 +137,7 @@ impl Qemu {
         match connected {
             Ok((qmp, session)) => {
                 let session = SessionHandle(session);
-                Ok(Qemu { process, qmp, session, engine, started, log_start, log, sockets })
+                Ok(Qemu { process, qmp, session, engine, started, log_start, log, sockets, devices })
             }
             Err(error) => {
                 drop(process);
@@ -144,6 +145,19 @@ impl Qemu {
                 Err(error)
             }
         }
+    }
+
+    /// Ends it and what belongs to it, once. QEMU removes its sockets when it ends in an orderly way; a killed one leaves
+    /// them.
+    pub(crate) fn end(&mut self) {
+        let _ = self.process.kill();
+        remove(&std::mem::take(&mut self.sockets));
+        self.devices.clear();
+    }
+
+    /// A device outside QEMU that is gone.
+    pub(crate) fn lost_device(&mut self) -> Option<Lost> {
+        device::lost(&mut self.devices)
     }
 
     /// The last lines QEMU printed in this run.

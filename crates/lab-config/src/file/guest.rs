@@ -92,10 +92,15 @@ pub(crate) struct NicTable {
     /// What the interface is called in the guest; `eth0`, `eth1`, … in the order of the file if left out.
     #[serde(default)]
     pub(crate) interface: Option<At<Interface>>,
-    /// The device QEMU emulates.
+    /// The device the guest sees.
     #[serde(default)]
     #[schemars(extend("default" = "virtio"))]
     pub(crate) model: Option<NicModel>,
+    /// Pairs of transmit and receive queues that a gvnic offers; the driver takes as many as the guest has CPUs until told
+    /// otherwise.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 16), extend("default" = 16))]
+    pub(crate) queues: Option<At<u32>>,
     /// Ethernet address; if left out, one that stays the same from run to run.
     #[serde(default)]
     pub(crate) mac: Option<At<Mac>>,

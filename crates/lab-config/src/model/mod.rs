@@ -102,6 +102,11 @@ pub struct UnknownKernel {
 }
 
 impl Lab {
+    /// Whether a guest has a NIC that is emulated by a process of the lab's own.
+    pub fn has_gvnic(&self) -> bool {
+        self.guests.iter().flat_map(|guest| &guest.nics).any(|nic| nic.model == NicModel::Gvnic)
+    }
+
     /// The same lab on kernel `name` (`lab up --kernel K`): it boots in every guest for which the file names no kernel
     /// of its own. An interoperation of two kernels stays one when the default changes.
     pub fn with_kernel(mut self, name: &str) -> Result<Lab, UnknownKernel> {

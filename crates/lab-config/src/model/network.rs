@@ -66,8 +66,10 @@ pub struct Nic {
     pub interface: String,
     /// The network it is on; a key of `Lab::networks`.
     pub network: String,
-    /// The device QEMU emulates.
+    /// The device the guest sees.
     pub model: NicModel,
+    /// Pairs of transmit and receive queues it offers; 1 for a device that has no choice.
+    pub queues: u32,
     /// Its address: the file's, or one derived from guest and interface that stays the same from run to run.
     pub mac: Mac,
     /// Largest IP packet, in bytes; at most the network's.
@@ -76,10 +78,12 @@ pub struct Nic {
     pub addresses: Vec<Cidr>,
 }
 
-/// A device QEMU emulates.
+/// A device a guest sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NicModel {
     /// virtio-net.
     Virtio,
+    /// Google's gVNIC, emulated by a process of the lab's own: header split, flow steering, device-memory TCP.
+    Gvnic,
 }

@@ -30,6 +30,7 @@ pub(super) fn resolve(r: &mut Resolver<'_>) -> Vec<Vec<Nic>> {
             nics.push(Nic {
                 network: text(&nic.network),
                 model: nic.model.unwrap_or(NicModel::Virtio),
+                queues: queues(r, nic),
                 mac: nic.mac.as_ref().map_or_else(|| macs.next(&guest.get().0, &interface), |mac| *mac.get()),
                 mtu: mtu(r, nic),
                 addresses: nic.addresses.iter().map(|a| *a.get()).collect(),
@@ -82,6 +83,23 @@ fn interfaces(r: &mut Resolver<'_>, nics: &[NicTable]) -> Vec<String> {
     names.into_iter().map(|(name, _)| name).collect()
 }
 
+/// Queue pairs of a gvnic unless told otherwise: what the scenario of leased queues wants.
+const GVNIC_QUEUES: u32 = 16;
+/// The largest MTU of a gvnic: Ethernet's usual jumbo frame.
+const GVNIC_MTU: u32 = 9000;
+
+fn queues(r: &mut Resolver<'_>, nic: &NicTable) -> u32 {
+    match (nic.model.unwrap_or(NicModel::Virtio), &nic.queues) {
+        (NicModel::Gvnic, queues) => queues.as_ref().map_or(GVNIC_QUEUES, |queues| *queues.get()),
+        (NicModel::Virtio, None) => 1,
+        (NicModel::Virtio, Some(queues)) => {
+            let diag = Diag::new(queues.span(), "`queues` of a NIC whose model is virtio".to_string());
+            r.report(diag.note("only a NIC with `model = \"gvnic\"` has queues to choose"));
+            1
+        }
+    }
+}
+
 fn mtu(r: &mut Resolver<'_>, nic: &NicTable) -> u32 {
     let network = r.file.network.get(&nic.network).and_then(|n| n.mtu.as_ref());
     let most = network.map_or(DEFAULT_MTU, |mtu| *mtu.get());
@@ -93,6 +111,12 @@ fn mtu(r: &mut Resolver<'_>, nic: &NicTable) -> u32 {
             Some(network) => diag.place("the network's is at", network.span()),
             None => diag.note("a network that sets no `mtu` has Ethernet's 1500"),
         });
+    }
+    // What the network could carry beyond that is for its other NICs.
+    let mtu = if nic.model == Some(NicModel::Gvnic) && nic.mtu.is_none() { mtu.min(GVNIC_MTU) } else { mtu };
+    if let Some(given) = nic.mtu.as_ref().filter(|_| nic.model == Some(NicModel::Gvnic) && mtu > GVNIC_MTU) {
+        let problem = format!("MTU {mtu} of a NIC whose model is gvnic");
+        r.report(Diag::new(given.span(), problem).allowed(format!("at most {GVNIC_MTU}")));
     }
     if let Some(address) = nic.addresses.iter().find(|a| a.get().ip.is_ipv6()).filter(|_| mtu < LEAST_IPV6_MTU) {
         let problem = format!("an IPv6 address on an interface whose MTU is {mtu}");

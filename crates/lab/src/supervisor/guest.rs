@@ -282,6 +282,11 @@ fn look(slot: &Slot, machine: &Machine) {
         Health::Crashed(crash) => Phase::Crashed(describe(&crash, &slot.launch)),
         Health::Hung { idle, .. } => Phase::Hung(idle),
         Health::Down { exit } => Phase::Down(format!("QEMU ended with {exit}")),
+        Health::DeviceLost { nic, exit, said } => {
+            // QEMU has no way to get the device back, and every access to it from now on would time out.
+            let _ = machine.kill();
+            Phase::Down(format!("the device process of NIC {nic} ended with {exit}: {said}"))
+        }
     };
     let mut state = slot.state();
     if matches!((&state.phase, &phase), (Phase::Ready, Phase::Ready)) {
