@@ -17,7 +17,7 @@ use crate::install;
 use crate::kconfig;
 use crate::lay::{Laid, lay};
 use crate::make::{Make, OBJECTS};
-use crate::plan::{BuildPlan, KernelPlan, Kind};
+use crate::plan::{BuildPlan, KernelPlan, Kind, UNCONFIGURED};
 use crate::selftests;
 
 /// Compiles the kernel of `plan` and fills `out`.
@@ -71,7 +71,7 @@ pub(crate) fn object_dir(fragments: &[&str]) -> String {
 /// Makes the `.config`, and refuses one that lacks what was asked for.
 pub(crate) fn configure(plan: &KernelPlan, build: &BuildPlan, laid: &Laid, make: &Make) -> Result<()> {
     let mut requests = build.requests.clone();
-    for target in &build.selftests {
+    for target in build.selftests.iter().filter(|target| !UNCONFIGURED.contains(&target.as_str())) {
         let path = format!("tools/testing/selftests/{target}/config");
         if let Ok(text) = fs::read_to_string(make.source.join(&path)) {
             config::add_wishes(&mut requests, &path, &text)?;
@@ -84,6 +84,8 @@ pub(crate) fn configure(plan: &KernelPlan, build: &BuildPlan, laid: &Laid, make:
     let stamp = format!("{}\n", sha256_bytes(format!("{text}{kconfig}").as_bytes()));
     let is_done = fs::read_to_string(&done).is_ok_and(|found| found == stamp);
     if !is_done || !make.objects.join(".config").exists() {
+        // Until the new one is found to have everything, no `.config` is taken for done: neither this nor the one before.
+        remove_file(&done)?;
         fs::write(&file, &text).with_context(|| format!("write {}", file.display()))?;
         let sandbox = make.command(&["allnoconfig"]).env("KCONFIG_ALLCONFIG", format!("{OBJECTS}/allconfig"));
         let id = format!("kernel:{}:config", plan.name);
@@ -99,6 +101,15 @@ pub(crate) fn configure(plan: &KernelPlan, build: &BuildPlan, laid: &Laid, make:
         return Err(ConfigError::Absent { absent }.into());
     }
     fs::write(&done, stamp).with_context(|| format!("write {}", done.display()))
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,10 @@ use crate::series::{Series, SeriesError};
 use crate::tree::UserTree;
 
 /// Selftests built with every kernel that comes with its source.
-pub const SELFTESTS: [&str; 2] = ["net/lib", "rdma"];
+pub const SELFTESTS: [&str; 4] = ["drivers/net", "drivers/net/hw", "net/lib", "rdma"];
+/// Those of them for which the kernel is not asked to have all that their `config` wishes for: BTF, fault injection and
+/// tunnels of every kind would make each kernel slower to build and to run for tests of other drivers.
+pub const UNCONFIGURED: [&str; 2] = ["drivers/net", "drivers/net/hw"];
 
 /// Where a kernel comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -147,6 +147,20 @@ fn what_goes_wrong_is_said_and_nothing_is_published() {
 
 #[test]
 #[ignore = "needs the build root; `cargo xtask ci` runs it"]
+fn a_configuration_that_was_refused_is_not_built_with_later() {
+    let lab = lab();
+    make(&lab, &request("baseline", &[])).0.unwrap();
+    let fragment = lab.project().join("templates/kernel/base.config");
+    let usual = fs::read_to_string(&fragment).unwrap();
+    fs::write(&fragment, format!("{usual}CONFIG_EXTRA=y\nCONFIG_REFUSED=y\n")).unwrap();
+    make(&lab, &request("baseline", &[])).0.unwrap_err();
+    fs::write(&fragment, usual).unwrap();
+    let patched = make(&lab, &request("patched", &["x"])).0.unwrap();
+    assert!(!fs::read_to_string(&patched.artifacts.config).unwrap().contains("EXTRA"));
+}
+
+#[test]
+#[ignore = "needs the build root; `cargo xtask ci` runs it"]
 fn a_series_the_tree_has_is_left_out_and_said() {
     let lab = lab();
     let done = DIFF.replace("-int x = 1;\n+int x = 2;", "-int x = 0;\n+int x = 1;");
