@@ -1,3 +1,18 @@
 //! An emulated Google gVNIC: the one NIC whose unmodified Linux driver does device-memory TCP without hardware.
 
+pub mod abi;
 pub mod bus;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod fault;
+pub mod irq;
+pub mod queues;
+pub mod shared;
+pub mod stats;
+pub mod status;
+pub mod steer;
+
+mod adminq;
+mod device;
+mod registers;
