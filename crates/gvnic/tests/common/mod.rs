@@ -2,7 +2,7 @@
 //!
 //! Offsets and numbers are written out here and not taken from the crate, so that a wrong constant there does not agree with
 //! itself.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 mod driver;
 mod memory;
@@ -31,7 +31,12 @@ pub fn config() -> PortConfig {
 
 /// A device after power-on, with 8 MiB of guest memory.
 pub fn bench(config: PortConfig) -> Bench {
-    let (ram, raised, wakes) = (Arc::new(Ram::new(8 << 20)), Arc::new(Raised::default()), Arc::new(Wakes::default()));
+    bench_with(config, 8 << 20)
+}
+
+/// The same with so many bytes of memory.
+pub fn bench_with(config: PortConfig, memory: usize) -> Bench {
+    let (ram, raised, wakes) = (Arc::new(Ram::new(memory)), Arc::new(Raised::default()), Arc::new(Wakes::default()));
     let control = Control::new(
         config,
         Arc::clone(&ram) as Arc<dyn Memory>,
