@@ -72,7 +72,7 @@ fn accesses_reach_the_part_of_the_bar_they_are_for() {
 #[test]
 fn the_largest_transfer_works_both_ways() {
     let mut bench = Bench::new();
-    let data: Vec<u8> = (0..1 << 16).map(|n| (n * 7 >> 3) as u8).collect();
+    let data: Vec<u8> = (0..1 << 16).map(|n| ((n * 7) >> 3) as u8).collect();
     bench.client.write(5, 1 << 16, &data);
     assert_eq!(bench.client.read(5, 1 << 16, 1 << 16), data);
     bench.client.in_step();
