@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod fault;
+pub mod frame;
 pub mod irq;
 pub mod queues;
 pub mod shared;

@@ -2,10 +2,11 @@
 //! device is elsewhere.
 //!
 //! Facts are those of Linux 7.3.4's driver, `drivers/net/ethernet/google/gve/` (its register, admin-queue and descriptor
-//! headers are GPL-2.0 OR MIT); files are named from there. Everything on this side of the device is big-endian.
+//! headers are GPL-2.0 OR MIT); files are named from there. Everything is big-endian but [`dqo`].
 
 pub mod adminq;
 pub mod describe;
+pub mod dqo;
 pub mod flow;
 pub mod ptype;
 pub mod registers;
