@@ -8,11 +8,15 @@ pub mod control;
 pub mod fault;
 pub mod frame;
 pub mod irq;
+pub mod port;
 pub mod queues;
+pub mod rx;
 pub mod shared;
 pub mod stats;
 pub mod status;
 pub mod steer;
+pub mod tx;
+pub mod wire;
 
 mod adminq;
 mod device;
