@@ -8,6 +8,7 @@ pub mod control;
 pub mod fault;
 pub mod frame;
 pub mod irq;
+pub mod plug;
 pub mod port;
 pub mod queues;
 pub mod rx;
