@@ -28,6 +28,11 @@ fn open<'a>(bench: &'a Bench, size: u16, header: u16) -> (Driver<'a>, TxRing, Rx
     (driver, tx, rx)
 }
 
+fn post(driver: &Driver<'_>, rx: &mut RxRing) {
+    let tail = rx.post();
+    driver.ring(&rx.ring, tail);
+}
+
 fn looped(bench: &Bench) -> Port<Loop> {
     Port::new(Arc::clone(bench.control.shared()), Loop::new(4096))
 }
@@ -59,7 +64,7 @@ fn rings_wrap_many_times_and_every_frame_comes_back() {
     let memory = bench.ram.alloc(16 * 2048);
     let (mut sent, mut completed, mut reports) = (Vec::new(), 0, 0);
     for n in 0..1000usize {
-        driver.ring(&rx.ring, rx.post());
+        post(&driver, &mut rx);
         let bytes = frame(n % 1400 + 1, n);
         let at = memory + (n % 16) as u64 * 2048;
         bench.ram.poke(at, &bytes);
@@ -82,7 +87,7 @@ fn rings_wrap_many_times_and_every_frame_comes_back() {
             let received = rx.poll();
             assert_eq!(received.len(), sent.len());
             for (got, sent) in received.iter().zip(sent.drain(..)) {
-                assert_eq!(got.bytes(), sent);
+                assert!(got.bytes() == sent, "frame {n}");
                 assert!(got.split && got.buffers == 1);
                 let header = if sent[12] == 8 { 54 } else { 62 };
                 assert_eq!(got.header.len(), header);
@@ -102,7 +107,7 @@ fn every_payload_from_0_to_8192_is_split_where_it_should() {
     let mut port = looped(&bench);
     let at = bench.ram.alloc(16384);
     for length in 0..=8192usize {
-        driver.ring(&rx.ring, rx.post());
+        post(&driver, &mut rx);
         let bytes = tcp4(length, length);
         bench.ram.poke(at, &bytes);
         tx.add(at, bytes.len(), 0, 16383, None);
@@ -111,7 +116,7 @@ fn every_payload_from_0_to_8192_is_split_where_it_should() {
         tx.poll();
         let received = rx.poll();
         assert_eq!(received.len(), 1, "{length}");
-        assert_eq!((&received[0].header[..], &received[0].payload[..]), bytes.split_at(54), "{length}");
+        assert!((&received[0].header[..], &received[0].payload[..]) == bytes.split_at(54), "{length}");
         assert_eq!(received[0].buffers, length.div_ceil(4096).max(1));
     }
     balanced(&bench);
@@ -126,7 +131,7 @@ fn frames_of_64_kib_take_as_many_buffers_as_they_need() {
     for (header, split, overflow) in [(54, true, false), (0, false, false), (128, true, false), (129, false, true)] {
         let bench = one();
         let (driver, _, mut rx) = open(&bench, 64, 128);
-        driver.ring(&rx.ring, rx.post());
+        post(&driver, &mut rx);
         let view = bench.control.shared().view();
         let queue = view.queues.rx(0).unwrap();
         let mut place = RxPlace::default();
@@ -142,7 +147,7 @@ fn frames_of_64_kib_take_as_many_buffers_as_they_need() {
         assert_eq!(place.deliver(queue, &queue.enter().unwrap(), memory, &frame), Delivery::Full);
         assert_eq!(bench.ram.written(), written, "nothing happened");
         for got in rx.poll() {
-            assert_eq!(got.bytes(), bytes);
+            assert!(got.bytes() == bytes);
             assert_eq!((got.split, got.overflow, got.buffers), (split, overflow, needed));
             assert_eq!(got.header.len(), if split { header } else { 0 });
             assert_eq!(got.last[7] & 4, 4, "merged");
@@ -157,7 +162,7 @@ fn a_queue_without_split_gets_whole_frames() {
     let bench = one();
     let (driver, mut tx, mut rx) = open(&bench, 64, 0);
     let mut port = looped(&bench);
-    driver.ring(&rx.ring, rx.post());
+    post(&driver, &mut rx);
     let at = bench.ram.alloc(16384);
     let bytes = udp6(8000, 1);
     bench.ram.poke(at, &bytes);
@@ -166,7 +171,7 @@ fn a_queue_without_split_gets_whole_frames() {
     run(&mut port);
     let received = rx.poll();
     assert_eq!((received.len(), received[0].split, received[0].buffers), (1, false, 2));
-    assert_eq!(received[0].payload, bytes);
+    assert!(received[0].payload == bytes);
 }
 
 #[test]
@@ -204,7 +209,7 @@ fn segments_wait_for_room_and_none_is_lost_or_repeated() {
     }
     assert_eq!(taken.len(), 15);
     let joined: Vec<u8> = taken[..14].iter().flat_map(|f| f[54..].to_vec()).collect();
-    assert_eq!(joined, bytes[54..]);
+    assert!(joined == bytes[54..]);
     for (n, segment) in taken[..14].iter().enumerate() {
         assert_eq!(u32::from_be_bytes(segment[38..42].try_into().unwrap()), 1 + n as u32 * 1448);
     }
@@ -232,7 +237,7 @@ fn frames_wait_for_buffers_up_to_the_patience() {
         assert_eq!(port.is_choked(), arrive);
         let mut arrived = 0;
         loop {
-            driver.ring(&rx.ring, rx.post());
+            post(&driver, &mut rx);
             run(&mut port);
             let received = rx.poll();
             assert!(received.iter().all(|got| got.bytes() == bytes));
@@ -259,7 +264,7 @@ fn frames_go_from_port_to_port_and_a_queue_begins_anew_when_it_is_created_again(
     let at = left.ram.alloc(4096);
     for round in 0..20usize {
         for n in 0..5 + round % 3 {
-            b.ring(&rx.ring, rx.post());
+            post(&b, &mut rx);
             let bytes = frame(100 + n, n);
             left.ram.poke(at, &bytes);
             tx.add(at, bytes.len(), 0, 4096, None);
@@ -269,7 +274,7 @@ fn frames_go_from_port_to_port_and_a_queue_begins_anew_when_it_is_created_again(
             run(&mut port_b);
             let got = rx.poll();
             assert_eq!(got.len(), 1, "round {round}");
-            assert_eq!(got[0].bytes(), bytes);
+            assert!(got[0].bytes() == bytes);
         }
         assert_eq!(b.destroy_rx(0), 1);
         let ring = b.rings(64);
@@ -284,7 +289,7 @@ fn a_link_that_is_down_passes_nothing_and_completes_everything() {
     let bench = one();
     let (driver, mut tx, mut rx) = open(&bench, 64, 128);
     let mut port = looped(&bench);
-    driver.ring(&rx.ring, rx.post());
+    post(&driver, &mut rx);
     bench.control.set_link(false);
     let at = bench.ram.alloc(4096);
     bench.ram.poke(at, &tcp4(100, 0));
@@ -301,7 +306,7 @@ fn one_event_for_a_burst() {
     let bench = one();
     let (driver, mut tx, mut rx) = open(&bench, 64, 128);
     let mut port = looped(&bench);
-    driver.ring(&rx.ring, rx.post());
+    post(&driver, &mut rx);
     driver.enable(0);
     driver.enable(1);
     let at = bench.ram.alloc(4096);
@@ -403,7 +408,7 @@ fn buffers_that_are_nowhere_go_back_with_an_error() {
         let (driver, mut tx, mut rx) = open(&bench, 64, 128);
         let mut port = looped(&bench);
         let at = bench.ram.alloc(16384);
-        driver.ring(&rx.ring, rx.post());
+        post(&driver, &mut rx);
         bench.ram.poke(rx.ring.ring + 32 + offset, &u64::MAX.to_le_bytes());
         for n in 0..3 {
             bench.ram.poke(at, &tcp4(length, 0));

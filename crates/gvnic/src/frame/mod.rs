@@ -143,9 +143,10 @@ pub mod checksum {
         if !matches!(parsed.l4, L4::Tcp | L4::Udp) {
             return false;
         }
+        let udp = parsed.l4 == L4::Udp;
         let Some(place) = frame.get_mut(at..at + 2) else { return false };
         place.fill(0);
-        let sum = l4_sum(frame, &Parsed::of(frame)).map(|sum| if sum == 0xffff { 0xffff } else { !sum });
+        let sum = l4_sum(frame, &Parsed::of(frame)).map(|sum| if sum == 0xffff && udp { 0xffff } else { !sum });
         match (sum, frame.get_mut(at..at + 2)) {
             (Some(sum), Some(place)) => {
                 place.copy_from_slice(&sum.to_be_bytes());

@@ -39,7 +39,8 @@ pub fn udp6(length: usize, seed: usize) -> Vec<u8> {
     let addresses = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1].repeat(2);
     let mut udp = [&[0x30, 0x39, 0x14, 0x51][..], &size, &[0, 0]].concat();
     let check = !sum(&[&addresses, &size, &[0, 17], &udp, &payload]);
-    udp[6..].copy_from_slice(&check.to_be_bytes());
+    // 0 would say that there is none.
+    udp[6..].copy_from_slice(&if check == 0 { 0xffff } else { check }.to_be_bytes());
     let ip = [&[0x60, 0, 0, 0][..], &size, &[17, 64], &addresses].concat();
     [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x86, 0xdd][..], &ip, &udp, &payload].concat()
 }
