@@ -55,9 +55,7 @@ pub struct RxPlace {
     generation: u64,
     /// Next buffer to be taken.
     head: u32,
-    /// Next completion to be written, and its generation bit.
-    completion: u32,
-    bit: bool,
+    done: Done,
     cache: [u8; BATCH * RX_BUFFER_BYTES],
     /// Buffers in the cache that were taken, and how many there are.
     cached: (usize, usize),
@@ -70,8 +68,7 @@ impl Default for RxPlace {
         RxPlace {
             generation: 0,
             head: 0,
-            completion: 0,
-            bit: true,
+            done: Done { index: 0, bit: true },
             cache: [0; BATCH * RX_BUFFER_BYTES],
             cached: (0, 0),
             taken: [RxBuffer::default(); BUFFERS_MAX],
@@ -127,8 +124,7 @@ impl RxPlace {
             }
         }
         queue.ledger().consumed.add(needed as u64);
-        let buffers = self.taken;
-        let buffers = buffers.get(..needed).unwrap_or_default();
+        let buffers = self.taken.get(..needed).unwrap_or_default();
         let written = write(memory, buffers, header, payload, buffer);
         if written.is_err() {
             counters.drop_bad_address.add(1);
@@ -160,7 +156,7 @@ impl RxPlace {
                 },
                 Err(_) => RxCompletion { id: taken.id, end: true, error: true, ..RxCompletion::default() },
             };
-            self.publish(queue, memory, &completion);
+            self.done.publish(queue, memory, &completion);
         }
         queue.ledger().returned.add(needed as u64);
         Delivery::Done
@@ -182,17 +178,26 @@ impl RxPlace {
         self.head = (self.head + 1) & (u32::from(setup.buffer_size) - 1);
         Some(RxBuffer::decode(from))
     }
+}
 
+/// Where the next completion goes, and its generation bit.
+#[derive(Debug)]
+struct Done {
+    index: u32,
+    bit: bool,
+}
+
+impl Done {
     fn publish(&mut self, queue: &RxQueue, memory: &dyn Memory, completion: &RxCompletion) {
         let setup = queue.setup();
         let bytes = completion.encode(self.bit);
-        let offset = u64::from(self.completion) * RX_COMPLETION_BYTES as u64;
+        let offset = u64::from(self.index) * RX_COMPLETION_BYTES as u64;
         let address = setup.completion_ring.checked_add(offset);
         if address.is_none_or(|address| memory.publish(address, &bytes, RX_GENERATION_AT).is_err()) {
             queue.counters().drop_bad_address.add(1);
         }
-        self.completion = (self.completion + 1) & (u32::from(setup.completion_size) - 1);
-        self.bit ^= self.completion == 0;
+        self.index = (self.index + 1) & (u32::from(setup.completion_size) - 1);
+        self.bit ^= self.index == 0;
     }
 }
 

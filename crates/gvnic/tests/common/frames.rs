@@ -47,5 +47,5 @@ pub fn udp6(length: usize, seed: usize) -> Vec<u8> {
 
 /// One of either.
 pub fn frame(length: usize, seed: usize) -> Vec<u8> {
-    if seed % 2 == 0 { tcp4(length, seed) } else { udp6(length, seed) }
+    if seed.is_multiple_of(2) { tcp4(length, seed) } else { udp6(length, seed) }
 }
