@@ -7,15 +7,21 @@ mod panel;
 mod pci;
 mod wake;
 
+use std::io;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use gvnic::config::{Mac, PortConfig};
 use gvnic::control::Control;
+use gvnic::plug::{self, Plug};
+use gvnic::port::Port;
+use gvnic::shared::Shared;
 use vfio_user::{Ended, Server};
 
 use wake::Bell;
@@ -58,6 +64,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// Starts the thread that moves frames between the guest and the switch.
+fn move_frames(switch: &Path, shared: Arc<Shared>, bell: Arc<Bell>) -> io::Result<()> {
+    let mut port = Port::new(shared, Plug::new(switch));
+    thread::Builder::new().name("frames".into()).spawn(move || {
+        let forever = AtomicBool::new(false);
+        if let Err(error) = plug::serve(&mut port, bell.eventfd(), &forever) {
+            // Without it the guest would have a NIC that is silent for good: better to have none, and to say why.
+            eprintln!("gvnic: frames can no longer be moved: {error}");
+            std::process::exit(1);
+        }
+    })?;
+    Ok(())
+}
+
 fn run(cli: &Cli) -> Result<Ended> {
     let config = PortConfig { mtu: cli.mtu, queue_pairs: cli.queues, ..PortConfig::new(cli.mac) };
     config.check()?;
@@ -71,6 +91,7 @@ fn run(cli: &Cli) -> Result<Ended> {
         |path: &PathBuf| UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()));
     let (qemu, panel) = (listen(&cli.socket)?, listen(&cli.control)?);
     panel::start(panel, control.clone()).context("cannot start a thread")?;
+    move_frames(&cli.switch, control.shared().clone(), bell).context("cannot start a thread")?;
 
     let (socket, _) = qemu.accept().context("cannot accept QEMU's connection")?;
     Ok(server.serve_one(&socket, &mut pci::Function(control)))

@@ -17,6 +17,11 @@ impl Bell {
     pub fn new() -> io::Result<Bell> {
         Ok(Bell { eventfd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)? })
     }
+
+    /// What becomes readable when it rings.
+    pub fn eventfd(&self) -> &OwnedFd {
+        &self.eventfd
+    }
 }
 
 impl Datapath for Bell {
