@@ -18,8 +18,12 @@ pub(crate) fn info(interrupts: &Interrupts, index: u32) -> Result<IrqInfo, Refus
     if index >= irq::COUNT {
         return Err(Refusal::NoIrq(index));
     }
-    let count = if index == irq::MSIX { interrupts.vectors().into() } else { 0 };
-    let flags = if count == 0 { 0 } else { irq::EVENTFD | irq::MASKABLE };
+    let (count, flags) = match index {
+        irq::MSIX if interrupts.vectors() > 0 => (interrupts.vectors().into(), irq::EVENTFD | irq::MASKABLE),
+        // It never fires. QEMU complains about a device that has none (`vfio_pci_populate_device`, `hw/vfio/pci.c`).
+        irq::ERROR => (1, irq::EVENTFD),
+        _ => (0, 0),
+    };
     // Without VFIO_IRQ_INFO_NORESIZE: vectors can be connected one by one at any time.
     Ok(IrqInfo { argsz: IrqInfo::SIZE as u32, flags, index, count })
 }
@@ -54,9 +58,11 @@ pub(crate) fn set(interrupts: &Interrupts, set: &IrqSet, data: &[u8], fds: Vec<O
     }
     let end = start.checked_add(count).filter(|end| *end <= vectors);
     let Some(end) = end.filter(|_| count > 0) else { return Err(Refusal::NoVector { start, count, vectors }) };
-    // Only MSI-X has vectors.
     if what == irq::DATA_EVENTFD {
-        return connect(interrupts, action, start..end, fds);
+        return connect(interrupts, index, action, start..end, fds);
+    }
+    if index != irq::MSIX {
+        return Err(Refusal::Unsupported("masking or firing anything but MSI-X"));
     }
     for (n, vector) in (start..end).enumerate() {
         if what == irq::DATA_BOOL && data.get(n) == Some(&0) {
@@ -74,6 +80,7 @@ pub(crate) fn set(interrupts: &Interrupts, set: &IrqSet, data: &[u8], fds: Vec<O
 
 fn connect(
     interrupts: &Interrupts,
+    index: u32,
     action: u32,
     vectors: std::ops::Range<u32>,
     fds: Vec<OwnedFd>,
@@ -82,18 +89,16 @@ fn connect(
         // Nothing here masks by itself, so there would never be anything to tell.
         return Err(Refusal::Unsupported("an eventfd for masking"));
     }
-    if fds.is_empty() {
-        vectors.for_each(|vector| interrupts.connect(vector, None));
-        return Ok(());
-    }
-    if fds.len() != vectors.len() {
+    if !fds.is_empty() && fds.len() != vectors.len() {
         return Err(Refusal::Descriptors { got: fds.len(), wanted: "one for each vector" });
     }
     for (vector, fd) in vectors.clone().zip(&fds) {
         check_eventfd(fd).map_err(|_| Refusal::NotAnEventfd(vector))?;
     }
-    for (vector, fd) in vectors.zip(fds) {
-        interrupts.connect(vector, Some(fd));
+    let mut fds = fds.into_iter();
+    // Of what never fires the descriptor need not be kept.
+    if index == irq::MSIX {
+        vectors.for_each(|vector| interrupts.connect(vector, fds.next()));
     }
     Ok(())
 }

@@ -92,8 +92,10 @@ pub mod region {
 
 /// `VFIO_PCI_*_IRQ_INDEX` and `VFIO_IRQ_*`, `linux/vfio.h`.
 pub mod irq {
-    /// The kind of interrupt this server has.
+    /// The vectors (`VFIO_PCI_MSIX_IRQ_INDEX`).
     pub const MSIX: u32 = 2;
+    /// The device has failed (`VFIO_PCI_ERR_IRQ_INDEX`).
+    pub const ERROR: u32 = 3;
     /// How many kinds there are (`VFIO_PCI_NUM_IRQS`).
     pub const COUNT: u32 = 5;
     /// `VFIO_IRQ_INFO_EVENTFD`.

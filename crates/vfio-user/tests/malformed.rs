@@ -159,6 +159,12 @@ fn cases() -> Vec<Case> {
         with(1, case(DEVICE_SET_IRQS, irqs(&[], |s| s.flags = 0x14), NOTSUP, "an eventfd for masking")),
         with(1, case(DEVICE_SET_IRQS, irqs(&[], |s| s.index = 5), INVAL, "no interrupt of kind 5")),
         with(1, case(DEVICE_SET_IRQS, irqs(&[], |s| s.index = 0), INVAL, "1 vectors from 0: there are 0")),
+        with(
+            2,
+            case(DEVICE_SET_IRQS, irqs(&[], |s| (s.index, s.count) = (3, 2)), INVAL, "2 vectors from 0: there are 1"),
+        ),
+        case(DEVICE_SET_IRQS, irqs(&[], |s| (s.index, s.flags) = (3, 0x21)), NOTSUP, "anything but MSI-X"),
+        with(1, case(DEVICE_SET_IRQS, irqs(&[], |s| s.index = 3), 0, "")),
         with(1, case(DEVICE_SET_IRQS, irqs(&[], |s| s.start = 70), INVAL, "1 vectors from 70: there are 70")),
         with(1, case(DEVICE_SET_IRQS, irqs(&[], |s| s.start = u32::MAX), INVAL, "1 vectors from 4294967295")),
         case(DEVICE_SET_IRQS, irqs(&[], |s| s.count = 71), INVAL, "71 vectors from 0"),
