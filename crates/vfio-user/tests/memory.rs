@@ -134,7 +134,7 @@ fn publishing_writes_all_of_it_wherever_the_last_byte_is() {
 /// Between two looks: quick while the other one runs too, and out of its way if it does not.
 fn wait_a_little(looks: &mut u32) {
     *looks += 1;
-    if *looks % 64 == 0 { thread::yield_now() } else { std::hint::spin_loop() }
+    if looks.is_multiple_of(64) { thread::yield_now() } else { std::hint::spin_loop() }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use replay::{Along, corpus, hello, replay};
 
 const SEED: u64 = 0x7f10_05e7;
-const STREAMS: u64 = 30_000;
+const STREAMS: u64 = 20_000;
 const FUZZ_CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/messages");
 
 /// SplitMix64: a seed for each stream, so that one that fails can be had again by its number.
