@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for bytes in [8usize, 32, 1448, 8896] {
             let rounds = 200_000u64;
             let mut buffer = vec![2u8; bytes];
-            let address = |round: u64| (round * 9000) % (FOOTPRINT - 16_384) & !7;
+            let address = |round: u64| ((round * 9000) % (FOOTPRINT - 16_384)) & !7;
             let mut time = |what: &mut dyn FnMut(u64, &mut [u8])| {
                 // Once over all pages before.
                 (0..FOOTPRINT / 4096 - 4).for_each(|page| what(page * 4096, &mut buffer));

@@ -287,7 +287,7 @@ fn after_an_unmap_nobody_is_copying_any_more() {
                 }
             });
         }
-        for round in 0..25 {
+        for round in 0..12 {
             let half = 32 * PAGE;
             for (address, offset) in [(0, half), (half, 0)] {
                 assert_eq!(bench.client.map(address, half, READ_WRITE, Some(file.as_fd()), offset), 0);
