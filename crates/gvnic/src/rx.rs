@@ -131,8 +131,10 @@ impl RxPlace {
         } else {
             counters.frames.add(1);
             counters.bytes.add(frame.bytes.len() as u64);
-            counters.split_frames.add(u64::from(!header.is_empty()));
-            counters.header_bytes.add(header.len() as u64);
+            if !header.is_empty() {
+                counters.split_frames.add(1);
+                counters.header_bytes.add(header.len() as u64);
+            }
             counters.payload_bytes.add(payload.len() as u64);
             if let Some(segment) = frame.about.segment.filter(|s| *s > 0) {
                 counters.merged_segments.add(payload.len().div_ceil(usize::from(segment)) as u64);

@@ -110,6 +110,8 @@ struct Done {
 struct Sent {
     frames: u64,
     bytes: u64,
+    packets: u64,
+    segmented: u64,
 }
 
 impl Sent {
@@ -121,7 +123,7 @@ impl Sent {
 
 /// Why a packet is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Drop {
+enum Refused {
     Malformed,
     BadAddress,
     Oversize,
@@ -182,15 +184,15 @@ impl Packet {
     }
 
     /// Looks at everything that can be known before a byte of it is read. Answers its length.
-    fn check(&self, limits: &Limits) -> Result<usize, Drop> {
+    fn check(&self, limits: &Limits) -> Result<usize, Refused> {
         if self.bad {
-            return Err(Drop::Malformed);
+            return Err(Refused::Malformed);
         }
         let length: usize = self.pieces().iter().map(|piece| usize::from(piece.length)).sum();
         let frame_max = usize::from(limits.mtu) + LINK_HEADER;
         match self.cut {
-            None if length < PACKET_MIN => Err(Drop::Malformed),
-            None if length > frame_max => Err(Drop::Oversize),
+            None if length < PACKET_MIN => Err(Refused::Malformed),
+            None if length > frame_max => Err(Refused::Oversize),
             None => Ok(length),
             Some(cut) => {
                 let header = usize::from(cut.header);
@@ -198,9 +200,9 @@ impl Packet {
                 let segment = (SEGMENT_MIN..=SEGMENT_MAX).contains(&cut.segment);
                 let small = header <= usize::from(SEGMENTED_HEADER_MAX) && length <= SEGMENTED_MAX;
                 if !(whole && segment && small) {
-                    Err(Drop::Malformed)
+                    Err(Refused::Malformed)
                 } else if header + usize::from(cut.segment).min(cut.payload as usize) > frame_max {
-                    Err(Drop::Oversize)
+                    Err(Refused::Oversize)
                 } else {
                     Ok(length)
                 }
@@ -300,17 +302,17 @@ impl TxPlace {
                 Err(why) => {
                     let counters = queue.counters();
                     match why {
-                        Drop::Malformed => &counters.drop_malformed,
-                        Drop::BadAddress => &counters.drop_bad_address,
-                        Drop::Oversize => &counters.drop_oversize,
-                        Drop::LinkDown => &counters.drop_link_down,
+                        Refused::Malformed => &counters.drop_malformed,
+                        Refused::BadAddress => &counters.drop_bad_address,
+                        Refused::Oversize => &counters.drop_oversize,
+                        Refused::LinkDown => &counters.drop_link_down,
                     }
                     .add(1);
                     None
                 }
             };
-            queue.counters().packets.add(1);
-            queue.counters().segmented_packets.add(u64::from(self.packet.cut.is_some()));
+            sent.packets += 1;
+            sent.segmented += u64::from(self.packet.cut.is_some());
             self.packet.clear();
             if let Some(held) = held {
                 self.held = Some(Held { done, ..held });
@@ -325,6 +327,8 @@ impl TxPlace {
         queue.ledger().returned.add(returned);
         queue.counters().frames.add(sent.frames);
         queue.counters().bytes.add(sent.bytes);
+        queue.counters().packets.add(sent.packets);
+        queue.counters().segmented_packets.add(sent.segmented);
         progress
     }
 
@@ -353,20 +357,20 @@ impl TxPlace {
         fill: bool,
         sink: &mut Sink<'_>,
         sent: &mut Sent,
-    ) -> Result<Option<Held>, Drop> {
+    ) -> Result<Option<Held>, Refused> {
         let length = self.packet.check(limits)?;
         if !limits.link {
-            return Err(Drop::LinkDown);
+            return Err(Refused::LinkDown);
         }
         // Never cleared: every byte that is used is read into first.
         if scratch.packet.len() < length {
             scratch.packet.resize(length, 0);
         }
-        let packet = scratch.packet.get_mut(..length).ok_or(Drop::Malformed)?;
+        let packet = scratch.packet.get_mut(..length).ok_or(Refused::Malformed)?;
         let mut rest = &mut *packet;
         for piece in self.packet.pieces() {
-            let (into, behind) = rest.split_at_mut_checked(usize::from(piece.length)).ok_or(Drop::Malformed)?;
-            memory.read(piece.address, into).map_err(|_| Drop::BadAddress)?;
+            let (into, behind) = rest.split_at_mut_checked(usize::from(piece.length)).ok_or(Refused::Malformed)?;
+            memory.read(piece.address, into).map_err(|_| Refused::BadAddress)?;
             rest = behind;
         }
         let Some(cut) = self.packet.cut else {
@@ -384,7 +388,7 @@ impl TxPlace {
         let parsed = Parsed::of(packet);
         // The driver says where the payload begins, and the headers do: a packet where they differ is not one it sent.
         if parsed.header_len() != usize::from(cut.header) {
-            return Err(Drop::Malformed);
+            return Err(Refused::Malformed);
         }
         let mut held: Option<Held> = None;
         let mut segments = Segments::new(packet, &parsed, cut.segment);
