@@ -14,10 +14,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::abi::dqo::About;
-use crate::abi::ptype::packet_type;
+use crate::abi::ptype::L3;
 use crate::config::QUEUES_MAX;
-use crate::frame::checksum;
-use crate::frame::parse::Parsed;
+use crate::frame::{Parsed, verify};
 use crate::queues::RxQueue;
 use crate::rx::{Delivery, RxFrame, RxPlace};
 use crate::shared::{Shared, View};
@@ -188,7 +187,7 @@ impl<W: Wire> Port<W> {
     fn accept(&mut self, stamp: u32) -> u32 {
         let Port { shared, view, rx, frame, spare, choked, patience, .. } = self;
         let parsed = Parsed::of(frame);
-        let steered = match parsed.flow_key() {
+        let steered = match parsed.flow_key(frame) {
             Some(key) => view.steer(&key),
             None => view.steer_other(),
         };
@@ -206,18 +205,18 @@ impl<W: Wire> Port<W> {
             counters.drop_no_queue.add(1);
             return 0;
         };
-        let verdict = checksum::verify(frame, &parsed);
+        let integrity = verify(frame, &parsed);
         let about = About {
-            packet_type: packet_type(parsed.l3, parsed.l4),
-            processed: parsed.flow_key().is_some(),
-            bad_ip_checksum: !verdict.ip,
-            bad_l4_checksum: !verdict.l4,
-            ipv6_extended: parsed.ipv6_extended,
+            packet_type: parsed.packet_type(),
+            processed: matches!(parsed.l3, L3::Ipv4 | L3::Ipv6),
+            bad_ip_checksum: integrity.l3_error(),
+            bad_l4_checksum: integrity.l4_error(),
+            ipv6_extended: parsed.ipv6_extra,
             segment: None,
             hash: steered.hash.value,
             timestamp: Some(stamp),
         };
-        let note = RxNote { header: parsed.header_len(), about };
+        let note = RxNote { header: parsed.split_at().unwrap_or(0), about };
         if lane.backlog.frames.is_empty() {
             match lane.give(shared, queue, frame, note) {
                 Delivery::Done => return 1 << steered.queue,

@@ -18,9 +18,7 @@ use crate::abi::dqo::{
     TX_DESCRIPTOR_BYTES, TX_GENERATION_AT, TxCompletion, TxDescriptor, TxPiece,
 };
 use crate::bus::Memory;
-use crate::frame::checksum;
-use crate::frame::parse::Parsed;
-use crate::frame::segment::Segments;
+use crate::frame::{Parsed, fill, segments};
 use crate::queues::{TxQueue, TxSetup, Visit};
 
 /// Descriptors of a packet at most: the largest packet in pieces of pages (`MAX_SKB_FRAGS` is at most 45), each over 16 KiB
@@ -354,7 +352,7 @@ impl TxPlace {
         memory: &dyn Memory,
         limits: &Limits,
         scratch: &mut Scratch,
-        fill: bool,
+        sum: bool,
         sink: &mut Sink<'_>,
         sent: &mut Sent,
     ) -> Result<Option<Held>, Refused> {
@@ -374,8 +372,9 @@ impl TxPlace {
             rest = behind;
         }
         let Some(cut) = self.packet.cut else {
-            if fill {
-                checksum::fill(packet);
+            if sum {
+                let parsed = Parsed::of(packet);
+                fill(packet, &parsed);
             }
             if sink(packet) {
                 sent.count(length);
@@ -387,11 +386,11 @@ impl TxPlace {
         };
         let parsed = Parsed::of(packet);
         // The driver says where the payload begins, and the headers do: a packet where they differ is not one it sent.
-        if parsed.header_len() != usize::from(cut.header) {
+        if parsed.payload_at != usize::from(cut.header) {
             return Err(Refused::Malformed);
         }
         let mut held: Option<Held> = None;
-        let mut segments = Segments::new(packet, &parsed, cut.segment);
+        let mut segments = segments(packet, &parsed, cut.segment).map_err(|_| Refused::Malformed)?;
         while segments.next_into(&mut scratch.segment) {
             match &mut held {
                 Some(held) => held.keep(&scratch.segment),
