@@ -19,6 +19,14 @@ definition = "images/lab.toml"
 memory = "768MiB"
 "#;
 
+/// As [`ONE_STOCK_GUEST`], with two emulated gVNICs on one network: the guest can talk to itself.
+pub fn one_guest_with_gvnics() -> String {
+    let nic = |n: u8| {
+        format!("[[guest.a.nic]]\nnetwork = \"n\"\nmodel = \"gvnic\"\nqueues = 2\naddresses = [\"192.0.2.{n}/24\"]\n")
+    };
+    format!("{ONE_STOCK_GUEST}\n{}{}\n[network.n]\nmtu = 9000\n", nic(1), nic(2))
+}
+
 /// As [`ONE_STOCK_GUEST`], but the kernel never unpacks its initramfs: with no root file system it panics.
 pub fn unbootable() -> String {
     format!("{ONE_STOCK_GUEST}cmdline = [\"initcall_blacklist=populate_rootfs\"]\n")

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use artifacts::PruneReport;
 use image::{BuiltImage, Manifest};
-use lab::control::LabStatus;
+use lab::control::{DeviceStatus, LabStatus};
 use lab::doctor::{Finding, Status};
 use lab::plan::Reason;
 
@@ -75,7 +75,35 @@ pub fn status(status: &LabStatus) -> String {
         out.push('\n');
         out.push_str(&columns(&rows));
     }
+    for device in &status.devices {
+        out.push('\n');
+        out.push_str(&queues(device));
+    }
     out
+}
+
+/// The queues of a gvnic that carried something.
+fn queues(device: &DeviceStatus) -> String {
+    let title = format!("{} queue", device.port);
+    let mut rows = vec![row([
+        &title,
+        "frames in",
+        "bytes in",
+        "frames out",
+        "bytes out",
+        "split",
+        "header",
+        "payload",
+        "dropped",
+    ])];
+    for queue in device.queues.iter().filter(|q| q.tx_frames + q.rx_frames + q.dropped > 0) {
+        let q = queue;
+        let numbers =
+            [q.tx_frames, q.tx_bytes, q.rx_frames, q.rx_bytes, q.split_frames, q.header_bytes, q.payload_bytes];
+        let numbers = numbers.into_iter().chain([q.dropped]).map(|number| number.to_string());
+        rows.push(std::iter::once(q.id.to_string()).chain(numbers).collect());
+    }
+    columns(&rows)
 }
 
 fn first_line(text: &str) -> &str {

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Version of everything in this module. Raised with each change of a message.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The first line of both sides.
 pub fn greeting() -> String {
@@ -153,6 +153,8 @@ pub struct LabStatus {
     pub guests: Vec<GuestStatus>,
     /// One a fabric port.
     pub ports: Vec<PortStatus>,
+    /// One a NIC that is a process of its own.
+    pub devices: Vec<DeviceStatus>,
 }
 
 /// A guest as `lab status` shows it.
@@ -206,6 +208,44 @@ pub struct PortStatus {
     /// Bytes to the guest.
     pub tx_bytes: u64,
     /// Frames that were not delivered, whatever the cause.
+    pub dropped: u64,
+}
+
+/// A gvnic, as its own process counts.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// `GUEST.N`.
+    pub port: String,
+    /// Its process id.
+    pub pid: i32,
+    /// The driver's version; empty before there is one.
+    pub driver: String,
+    /// Whether the guest sees a link.
+    pub link: bool,
+    /// Its queues, by number.
+    pub queues: Vec<QueueStatus>,
+}
+
+/// A pair of queues. Frames and bytes count since the device was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// Its number.
+    pub id: u16,
+    /// Frames the guest sent.
+    pub tx_frames: u64,
+    /// Bytes the guest sent.
+    pub tx_bytes: u64,
+    /// Frames given to the guest.
+    pub rx_frames: u64,
+    /// Bytes given to the guest.
+    pub rx_bytes: u64,
+    /// Of these, frames whose headers were split off.
+    pub split_frames: u64,
+    /// Bytes in header buffers.
+    pub header_bytes: u64,
+    /// Bytes in data buffers, which may be device memory.
+    pub payload_bytes: u64,
+    /// Frames of either direction that were not delivered, whatever the cause.
     pub dropped: u64,
 }
 

@@ -7,6 +7,7 @@
 //! Threads: one a guest ([`guest`]), one a connection ([`server`]), those of the switches, and this one, which waits for
 //! the word to stop.
 
+mod device;
 mod fabric;
 pub(crate) mod guest;
 mod network;

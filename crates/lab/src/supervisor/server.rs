@@ -105,6 +105,7 @@ fn status(shared: &Shared) -> LabStatus {
         launch_id: shared.launch_id.clone(),
         guests: shared.guests.iter().map(super::guest::Slot::status).collect(),
         ports: shared.fabric.status(),
+        devices: shared.guests.iter().flat_map(|slot| super::device::status(&slot.launch.plan)).collect(),
     }
 }
 
