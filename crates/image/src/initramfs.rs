@@ -1,8 +1,7 @@
 //! The initramfs: the agent and the modules a kernel needs to reach its disks, nothing else.
 //!
 //! It is the same for every kernel in shape: `/init` is the agent, `/modules/NN-name.ko` are loaded in the order of
-//! their names. It is not
-//! compressed: a guest would spend longer unpacking than QEMU does copying.
+//! their names. It is not compressed: a guest would spend longer unpacking than QEMU does copying.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
