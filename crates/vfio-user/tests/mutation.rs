@@ -157,7 +157,7 @@ fn mutated_streams_are_answered_or_cut_and_nothing_is_left() {
 
 /// Writes what the fuzzer begins with: `cargo test -p vfio-user --test mutation -- --ignored`.
 #[test]
-#[ignore = "writes files of the repository"]
+#[ignore = "writes the corpus of fuzz/ into the repository: run by hand when a message is added"]
 fn write_the_corpus_of_the_fuzzer() {
     std::fs::create_dir_all(FUZZ_CORPUS).unwrap();
     for (n, message) in corpus().into_iter().enumerate() {

@@ -140,7 +140,7 @@ impl Qtest {
 }
 
 #[test]
-#[ignore = "needs QEMU: see the top"]
+#[ignore = "needs QEMU, see the top: run by hand; `cargo xtask ci` meets QEMU in the gvnic test of e2e"]
 fn qemu_finds_bars_memory_and_interrupts() {
     const BAR0: u64 = 0xe000_0000;
     const BAR2: u64 = 0xe001_0000;
@@ -232,7 +232,7 @@ fn qemu_finds_bars_memory_and_interrupts() {
 }
 
 #[test]
-#[ignore = "needs QEMU and a kernel: see the top"]
+#[ignore = "needs QEMU and a kernel, see the top: run by hand; `cargo xtask ci` boots guests in the gvnic test of e2e"]
 fn a_guest_finds_the_device() {
     let kernel = std::env::var("VFIO_USER_KERNEL").expect("VFIO_USER_KERNEL is a bzImage");
     let mut machine = Machine::start(|folder| {
