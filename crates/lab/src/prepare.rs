@@ -1,13 +1,15 @@
 //! Makes what a plan says is missing, and turns the result into a [`Launch`].
 //!
-//! Two threads at most do the work: the base images need QEMU's package root and nothing else, so they are made while
-//! the kernel compiles. A step that is cached costs one look; its inputs are not fetched.
+//! Three threads at most do the work: base images, the lab's own programs and kernels need nothing of each other, and
+//! none of them keeps every processor busy all the time. Where they meet, in the kits, one waits for the other. The first that
+//! fails stops the rest. A step that is cached costs one look; its inputs are not fetched.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use image::{BuiltImage, Initramfs};
 use kernel::BuiltKernel;
 use lab_config::{Accelerator, Gdb, Lab};
@@ -80,25 +82,42 @@ pub fn images(plan: &Plan, progress: &Progress) -> Result<Vec<(String, BuiltImag
 }
 
 fn make(plan: &Plan, progress: &Progress) -> Result<Artifacts> {
-    let workshop = Workshop::open(&plan.lab, &plan.lock, &plan.cache, plan.options.offline, progress)?;
+    let together = progress.part();
+    let workshop = Workshop::open(&plan.lab, &plan.lock, &plan.cache, plan.options.offline, &together)?;
     let vm = workshop.root("vm")?;
-    let ctx = image::Ctx { cache: &plan.cache, fetcher: workshop.fetcher(), vm: &vm, progress };
-    let (bases, kernels) = std::thread::scope(|scope| {
-        let bases = scope.spawn(|| -> Result<BTreeMap<_, _>> {
-            plan.bases.iter().map(|(name, base)| Ok((name.clone(), image::build_base(base, &ctx)?))).collect()
-        });
-        let kernels = guest_programs(plan, &workshop, progress)
-            .and_then(|()| workshop.with_kernel_ctx(|kernel_ctx| kernels(plan, &ctx, kernel_ctx)));
-        (bases.join().unwrap_or_else(|_| Err(anyhow!("making the base images panicked"))), kernels)
+    let ctx = image::Ctx { cache: &plan.cache, fetcher: workshop.fetcher(), vm: &vm, progress: &together };
+    let reason = Mutex::new(None);
+    let (bases, booting) = std::thread::scope(|scope| {
+        let bases = scope.spawn(|| stop_others(bases(plan, &ctx), &together, &reason));
+        let programs = scope.spawn(|| stop_others(guest_programs(plan, &workshop, &together), &together, &reason));
+        let kernels = workshop.with_kernel_ctx(|kernel_ctx| kernels(plan, kernel_ctx));
+        let kernels = stop_others(kernels, &together, &reason);
+        let programs = programs.join().expect("making the programs does not panic");
+        let booting = kernels.zip(programs).map(|(kernels, ())| kits(plan, kernels, &ctx));
+        let booting = booting.and_then(|booting| stop_others(booting, &together, &reason));
+        (bases.join().expect("making the base images does not panic"), booting)
     });
-    // The kernel's failure first: where both failed, it is the one somebody works on.
-    let kernels = kernels?;
-    let bases = bases?;
-    Ok(Artifacts { vm, bases, kernels })
+    match (bases, booting, reason.into_inner().unwrap_or_else(PoisonError::into_inner)) {
+        (Some(bases), Some(kernels), None) => Ok(Artifacts { vm, bases, kernels }),
+        (_, _, reason) => Err(reason.unwrap_or_else(|| progress::Cancelled.into())),
+    }
 }
 
-/// Makes the lab's own programs, in guests and beside them. Before the kernels: a mistake in a program shows in seconds, a kernel takes
-/// its time.
+/// Keeps the first failure as the reason for all others, and stops what else is under way: nobody needs it.
+fn stop_others<T>(result: Result<T>, together: &Progress, reason: &Mutex<Option<anyhow::Error>>) -> Option<T> {
+    result
+        .map_err(|error| {
+            reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            together.cancel().cancel();
+        })
+        .ok()
+}
+
+fn bases(plan: &Plan, ctx: &image::Ctx<'_>) -> Result<BTreeMap<String, BuiltImage>> {
+    plan.bases.iter().map(|(name, base)| Ok((name.clone(), image::build_base(base, ctx)?))).collect()
+}
+
+/// Makes the lab's own programs, in guests and beside them.
 fn guest_programs(plan: &Plan, workshop: &Workshop<'_>, progress: &Progress) -> Result<()> {
     let to_do = |id: &str| plan.to_do().any(|step| step.id == id);
     for program in [programs::AGENT, programs::VERBS, programs::FRAMES, programs::GVNIC] {
@@ -112,15 +131,23 @@ fn guest_programs(plan: &Plan, workshop: &Workshop<'_>, progress: &Progress) -> 
     Ok(())
 }
 
-fn kernels(plan: &Plan, ctx: &image::Ctx<'_>, kernel_ctx: &kernel::Ctx<'_>) -> Result<BTreeMap<String, Booting>> {
-    let mut kernels = BTreeMap::new();
-    for (name, kernel_plan) in &plan.kernels {
-        let kernel = kernel::build(kernel_plan, kernel_ctx)?;
-        let kit = image::build_kit(&plan.kits[name], &kernel.artifacts, ctx)?;
-        let initramfs = image::build_initramfs(&plan.initramfs[name], &kernel.artifacts, ctx.cache, ctx.progress)?;
-        kernels.insert(name.clone(), Booting { kernel, kit, initramfs });
+fn kernels(plan: &Plan, ctx: &kernel::Ctx<'_>) -> Result<BTreeMap<String, BuiltKernel>> {
+    plan.kernels.iter().map(|(name, kernel)| Ok((name.clone(), kernel::build(kernel, ctx)?))).collect()
+}
+
+/// Joins kernels and programs to what each kernel boots with.
+fn kits(
+    plan: &Plan,
+    kernels: BTreeMap<String, BuiltKernel>,
+    ctx: &image::Ctx<'_>,
+) -> Result<BTreeMap<String, Booting>> {
+    let mut booting = BTreeMap::new();
+    for (name, kernel) in kernels {
+        let kit = image::build_kit(&plan.kits[&name], &kernel.artifacts, ctx)?;
+        let initramfs = image::build_initramfs(&plan.initramfs[&name], &kernel.artifacts, ctx.cache, ctx.progress)?;
+        booting.insert(name, Booting { kernel, kit, initramfs });
     }
-    Ok(kernels)
+    Ok(booting)
 }
 
 /// Where a launch's files are: made, or not made yet and named for a preview.

@@ -105,22 +105,30 @@ pub struct Cancelled;
 
 /// A flag that asks running work to stop; set from a signal handler or another thread.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel {
+    own: Arc<AtomicBool>,
+    whole: Option<Arc<Cancel>>,
+}
 
 impl Cancel {
-    /// Asks everything that holds this flag to stop.
+    /// Asks everything that holds this flag or one made from it to stop.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.own.store(true, Ordering::SeqCst);
     }
 
-    /// Whether somebody asked to stop.
+    /// Whether somebody asked this work, or the whole it is part of, to stop.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.own.load(Ordering::SeqCst) || self.whole.as_ref().is_some_and(|whole| whole.is_cancelled())
     }
 
     /// The flag itself, for registration with a signal handler.
     pub fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.own)
+    }
+
+    /// A flag for a part of the work: stops with the whole, and can be stopped without it.
+    pub fn part(&self) -> Cancel {
+        Cancel { own: Arc::default(), whole: Some(Arc::new(self.clone())) }
     }
 }
 
@@ -168,6 +176,11 @@ impl Progress {
     /// Sends an event as it is, for instance one that came from another process.
     pub fn emit(&self, event: Event) {
         (self.listener)(event);
+    }
+
+    /// The same listener for a part of the work that can be stopped by itself, see [`Cancel::part`].
+    pub fn part(&self) -> Progress {
+        Progress { listener: Arc::clone(&self.listener), cancel: self.cancel.part() }
     }
 
     /// The flag that stops this work.
@@ -291,5 +304,15 @@ mod tests {
         let other = progress.clone();
         progress.cancel().cancel();
         assert_eq!(other.check_cancelled(), Err(Cancelled));
+    }
+
+    #[test]
+    fn a_part_stops_with_the_whole_but_not_the_whole_with_a_part() {
+        let (progress, _) = recorder();
+        let (stopped, running) = (progress.part(), progress.part().part());
+        stopped.cancel().cancel();
+        assert_eq!([&progress, &stopped, &running].map(|p| p.cancel().is_cancelled()), [false, true, false]);
+        progress.cancel().cancel();
+        assert!(running.cancel().is_cancelled());
     }
 }
