@@ -235,20 +235,26 @@ fn run_steps(context: &mut Context, test: &Test) -> Ending {
     }
     let whole = ending.outcome.is_ok();
     context.allow(CLEANUP);
+    let worse = |context: &mut Context, stop: Stop, step: &str, role: &str| {
+        if let Err(first) = &ending.outcome {
+            context.notes.push(format!("before that, step `{}`: {first}", ending.step));
+        }
+        Ending { outcome: Err(stop), step: step.into(), in_body: false, role: role.into() }
+    };
+    // Nothing is undone with a failed test's programs still at work in it: they want the processors, and hold what is to go.
+    for role in test.roles.iter().filter(|_| !whole) {
+        context.drop_programs(role);
+        if let Err(stop) = clean::end_scope(context, role) {
+            return worse(context, stop, "end of the test's programs", role);
+        }
+    }
     for step in begun.iter().rev().flat_map(|block| &block.cleanup) {
         match steps::run(context, step, prefix) {
             Ok(()) => {}
             // After a failure half the set-up is not there to be undone: what matters is what the leak check finds.
             Err(Stop::Failed(_)) if !whole => {}
             Err(Stop::Failed(why)) => context.notes.push(format!("cleanup `{}`: {why}", step.label)),
-            Err(stop) => {
-                return Ending {
-                    outcome: Err(stop),
-                    step: step.label.clone(),
-                    in_body: false,
-                    role: step.role.clone(),
-                };
-            }
+            Err(stop) => return worse(context, stop, &step.label, &step.role),
         }
     }
     ending
