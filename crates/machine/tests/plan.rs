@@ -61,7 +61,7 @@ fn the_whole_line_of_a_guest_with_everything() {
 #[test]
 fn accelerators() {
     let mut plan = plan();
-    assert_eq!((value(&plan, "-accel"), value(&plan, "-cpu")), ("tcg,thread=multi".into(), "max".into()));
+    assert_eq!((value(&plan, "-accel"), value(&plan, "-cpu")), ("tcg,thread=multi".into(), "max,la57=off".into()));
     plan.accelerator = Accelerator::Kvm;
     assert_eq!((value(&plan, "-accel"), value(&plan, "-cpu")), ("kvm".into(), "host".into()));
     plan.accelerator = Accelerator::Auto;
