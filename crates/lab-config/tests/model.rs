@@ -137,7 +137,7 @@ fn machine_and_mirrors() {
     let lab = lab(None);
     assert_eq!(lab.machine.accelerator, Accelerator::Auto);
     assert_eq!(lab.machine.boot_timeout, Duration::from_secs(120));
-    assert_eq!((lab.machine.gdb, lab.machine.icount), (Gdb::Off, false));
+    assert_eq!((lab.machine.gdb, lab.machine.icount, lab.machine.iommu), (Gdb::Off, false, false));
     assert_eq!(lab.mirrors.debian, ["https://mirror.example.org/debian"]);
 }
 

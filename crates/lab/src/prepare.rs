@@ -267,6 +267,7 @@ fn launch_plan(plan: &Plan, guest: &lab_config::Guest, paths: &LabPaths, resolve
     let gdb = if plan.options.gdb && machine.gdb == Gdb::Off { Gdb::Listen } else { machine.gdb };
     launch.gdb = (gdb != Gdb::Off).then(|| GdbStub { listen: None, hold: gdb == Gdb::Wait });
     launch.icount = machine.icount;
+    launch.iommu = machine.iommu;
     launch.verdict_dir = Some(plan.cache.root().join("accelerators"));
     // Any number but 0; sessions of one guest count up from it.
     launch.nonce = 1;

@@ -39,6 +39,10 @@ impl LaunchPlan {
             // Symbols must be where vmlinux says.
             all.push("nokaslr".to_owned());
         }
+        if self.iommu {
+            // Strict, so that a device loses what is unmapped at once and a late access shows.
+            all.extend(["intel_iommu=on", "iommu.passthrough=0", "iommu.strict=1"].map(str::to_owned));
+        }
         all.push(format!("lab.guest={}", self.name));
         all.push(format!("lab.nonce={:08x}", self.nonce));
         if !self.cmdline.iter().any(|p| p.starts_with("lab.root=")) {
@@ -64,6 +68,11 @@ impl LaunchPlan {
             args.pair("-machine", MACHINE);
         }
         self.engine_args(engine, &mut args);
+        if self.iommu {
+            // Before the devices it is for. A device process learns of each mapping, which takes caching mode; interrupts are none of
+            // its business, and remapping them would take a split interrupt controller.
+            args.pair("-device", "intel-iommu,caching-mode=on,intremap=off");
+        }
         args.pair("-m", format!("size={}M", self.memory_mib));
         args.pair("-kernel", &self.kernel);
         if let Some(initrd) = &self.initrd {

@@ -124,6 +124,8 @@ pub struct LaunchPlan {
     pub gdb: Option<GdbStub>,
     /// Deterministic time: one instruction is one nanosecond. One CPU, TCG, and no meaning between guests.
     pub icount: bool,
+    /// An emulated Intel IOMMU between the guest and its PCI devices.
+    pub iommu: bool,
     /// The nonce of the agent's channel, handed over as `lab.nonce=`; not 0. A reboot takes the next one.
     pub nonce: u32,
     /// Further QEMU arguments, placed last.
@@ -155,6 +157,7 @@ impl LaunchPlan {
             accelerator: Accelerator::Auto,
             gdb: None,
             icount: false,
+            iommu: false,
             nonce: 1,
             extra: Vec::new(),
         }

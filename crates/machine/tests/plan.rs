@@ -69,6 +69,16 @@ fn accelerators() {
 }
 
 #[test]
+fn an_iommu_comes_before_the_devices_it_is_for() {
+    let mut plan = plan();
+    plan.iommu = true;
+    let words: Vec<String> = args(&plan);
+    let first = words.iter().position(|w| w == "-device").expect("devices");
+    assert_eq!(words[first + 1], "intel-iommu,caching-mode=on,intremap=off");
+    assert!(value(&plan, "-append").contains(" intel_iommu=on iommu.passthrough=0 iommu.strict=1 "));
+}
+
+#[test]
 fn deterministic_time_is_single_threaded_tcg() {
     let mut plan = plan();
     plan.icount = true;

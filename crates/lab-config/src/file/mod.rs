@@ -101,6 +101,10 @@ pub(crate) struct MachineTable {
     /// Only for a single guest with a single CPU, under TCG.
     #[schemars(extend("default" = false))]
     pub(crate) icount: Option<At<bool>>,
+    /// Put an emulated Intel IOMMU between guests and their PCI devices: drivers map what a device may reach, and a device
+    /// that reaches for anything else faults. virtio devices keep going past it.
+    #[schemars(extend("default" = false))]
+    pub(crate) iommu: Option<At<bool>>,
 }
 
 /// Your own mirrors, tried in order before any other.

@@ -17,6 +17,8 @@ pub struct Machine {
     /// One instruction is one nanosecond of guest time: latencies repeat whatever the host's load. Only with one
     /// guest of one CPU under TCG; [`Machine::accelerator`] is then [`Accelerator::Tcg`].
     pub icount: bool,
+    /// Whether guests have an emulated Intel IOMMU between them and their PCI devices.
+    pub iommu: bool,
 }
 
 /// What executes the guest's instructions.

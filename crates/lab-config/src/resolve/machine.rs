@@ -29,6 +29,7 @@ pub(super) fn resolve(r: &mut Resolver<'_>, guests: &[Guest]) -> Machine {
         boot_timeout,
         gdb: table.gdb.as_ref().map_or(Gdb::Off, |g| *g.get()),
         icount: icount.is_some(),
+        iommu: table.iommu.as_ref().is_some_and(|iommu| *iommu.get()),
     }
 }
 
