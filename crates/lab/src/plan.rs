@@ -164,7 +164,7 @@ impl Plan {
             Ok(self.step(program.id, program.title.into(), Kind::Bin, recipe))
         };
         let (agent, verbs) = (program(&programs::AGENT)?, program(&programs::VERBS)?);
-        let frames = program(&programs::FRAMES)?;
+        let (frames, devmem) = (program(&programs::FRAMES)?, program(&programs::DEVMEM)?);
         let gvnic = self.lab.has_gvnic().then(|| program(&programs::GVNIC)).transpose()?;
         let agent_file = self.content_of(&agent).join(programs::AGENT.name);
         let recipe = provider::recipe(&project, &self.lock, &build.key)?;
@@ -173,9 +173,10 @@ impl Plan {
             self.extra(provider::INSIDE, &provider, provider::LIBRARY),
             self.extra(programs::VERBS_INSIDE, &verbs, programs::VERBS.name),
             self.extra(programs::FRAMES_INSIDE, &frames, programs::FRAMES.name),
+            self.extra(programs::DEVMEM_INSIDE, &devmem, programs::DEVMEM.name),
         ];
         let agent_key = agent.key.clone();
-        let mut steps = vec![vm, build, agent, verbs, frames, provider];
+        let mut steps = vec![vm, build, agent, verbs, frames, devmem, provider];
         steps.extend(gvnic);
         for (name, base) in &self.bases {
             steps.push(self.step(
@@ -235,7 +236,8 @@ impl Plan {
         let to_do = |steps: &[Step], prefix: &str| steps.iter().any(|s| s.id.starts_with(prefix) && !s.cached);
         let steps = &self.steps;
         let (agent, kit) = (to_do(steps, "initramfs:"), to_do(steps, "kit:"));
-        let in_kit = |id: &str| [provider::ID, programs::VERBS.id, programs::FRAMES.id].contains(&id);
+        let in_kit =
+            |id: &str| [provider::ID, programs::VERBS.id, programs::FRAMES.id, programs::DEVMEM.id].contains(&id);
         let build = to_do(steps, "kernel:")
             || (agent && to_do(steps, programs::AGENT.id))
             || to_do(steps, programs::GVNIC.id)

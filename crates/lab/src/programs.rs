@@ -70,6 +70,15 @@ pub const FRAMES: Program = Program {
     fixed: true,
 };
 
+/// What sends and receives device-memory TCP in bulk.
+pub const DEVMEM: Program = Program {
+    id: "devmem",
+    title: "tool for device-memory TCP",
+    name: "lab-devmem",
+    sources: &["guest-tools/devmem"],
+    fixed: true,
+};
+
 /// The emulated NIC, which runs beside QEMU on the host.
 pub const GVNIC: Program = Program {
     id: "gvnic",
@@ -81,6 +90,9 @@ pub const GVNIC: Program = Program {
 
 /// Where [`FRAMES`] is in guests.
 pub const FRAMES_INSIDE: &str = "/usr/bin/lab-frames";
+
+/// Where [`DEVMEM`] is in guests.
+pub const DEVMEM_INSIDE: &str = "/usr/bin/lab-devmem";
 
 impl Program {
     /// What it is made from: its sources, its dependencies, the compiler, and the C library it is linked with.
