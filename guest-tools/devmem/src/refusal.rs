@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A refusal: its errno, and the kernel's words where it had some.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// As in errno.h, positive.
     pub errno: i32,
@@ -17,6 +17,8 @@ impl fmt::Display for Refusal {
         if self.words.is_empty() { Ok(()) } else { write!(f, ": {}", self.words) }
     }
 }
+
+impl std::error::Error for Refusal {}
 
 impl From<std::io::Error> for Refusal {
     fn from(error: std::io::Error) -> Self {

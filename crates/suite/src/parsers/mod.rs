@@ -4,6 +4,7 @@
 //! printed nothing must not read as a measurement. Each has a table test over real outputs in `tests/data/`.
 
 mod counts;
+mod devmem;
 mod iperf;
 mod perftest;
 mod rping;
@@ -21,12 +22,13 @@ pub struct Parsed {
 }
 
 /// Names of the parsers, as in `parse = …, with = NAME`.
-pub const NAMES: [&str; 5] = ["counts", "iperf3", "perftest", "rping", "verbs"];
+pub const NAMES: [&str; 6] = ["counts", "devmem", "iperf3", "perftest", "rping", "verbs"];
 
 /// Runs the parser `name` over an output.
 pub fn parse(name: &str, output: &str) -> Result<Parsed, String> {
     match name {
         "counts" => counts::parse(output),
+        "devmem" => devmem::parse(output),
         "iperf3" => iperf::parse(output),
         "perftest" => perftest::parse(output),
         "rping" => rping::parse(output),
