@@ -70,7 +70,7 @@ impl Buffer {
     /// When the kernel has no such memory, or not that much.
     pub fn new(memory: Memory, length: usize) -> Result<Buffer> {
         let (file, memory) = match memory {
-            Memory::Udmabuf if free_huge_pages() >= length.div_ceil(HUGE_PAGE) && length % HUGE_PAGE == 0 => {
+            Memory::Udmabuf if free_huge_pages() >= length.div_ceil(HUGE_PAGE) && length.is_multiple_of(HUGE_PAGE) => {
                 // Free a moment ago is not free now; ordinary pages do as well.
                 match udmabuf(length, true) {
                     Ok(file) => (file, Memory::Huge),

@@ -110,6 +110,11 @@ pub fn around(table: &[u32], queues: &[u32], count: u32) -> Option<Vec<u32>> {
     Some(table.iter().map(|queue| if queues.contains(queue) { *next.next().unwrap_or(&0) } else { *queue }).collect())
 }
 
+/// Whether a table is the one a NIC has that nobody gave another: its queues in turn.
+pub fn is_default(table: &[u32], count: u32) -> bool {
+    table.iter().zip((0..count.max(1)).cycle()).all(|(queue, due)| *queue == due)
+}
+
 /// A NIC to ask.
 #[derive(Debug)]
 pub struct Nic {
@@ -198,7 +203,7 @@ impl Nic {
         Ok((0..size as usize).map(|n| u32_at(&table, 8 + 4 * n)).collect())
     }
 
-    /// Sets that.
+    /// Sets that; an empty table is the driver's default.
     ///
     /// # Errors
     /// The kernel's.
@@ -261,5 +266,6 @@ mod tests {
         assert_eq!(around(&[0, 1, 2, 3, 0, 1, 2, 3], &[1, 2], 4).unwrap(), [0, 0, 3, 3, 0, 0, 3, 3]);
         assert_eq!(around(&[0, 0], &[1], 2).unwrap(), [0, 0]);
         assert_eq!(around(&[0], &[0], 1), None);
+        assert!(is_default(&[0, 1, 2, 0, 1], 3) && !is_default(&[0, 1, 1], 3) && !is_default(&[0, 1, 2, 0], 4));
     }
 }

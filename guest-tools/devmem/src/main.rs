@@ -32,7 +32,7 @@ use anyhow::{Result, bail};
 
 use crate::dmabuf::PAGE;
 use crate::flow::Name;
-use crate::options::{Bytes, Options};
+use crate::options::{Bytes, Options, Queues};
 use crate::report::Required;
 
 const USAGE: &str = "\
@@ -43,7 +43,7 @@ lab-devmem send --netdev NETDEV --to A --port P [--source SOURCE] [--bytes N] [-
                 [--memory-size 64M] [--part 256K] [--patience SECONDS] [--json]
 lab-devmem send --plain --to A --port P [--source SOURCE] [--bytes N] [--from A] [--from-port P] [--json]
 lab-devmem probe --netdev NETDEV [--queue Q] [--json]
-lab-devmem refusals --netdev NETDEV --queue Q
+lab-devmem refusals --netdev NETDEV --queues 1,2
 SOURCE and SINK are pattern:SEED, ncdevmem:PERIOD, file:PATH, -, and discard for a sink; MEMORY is udmabuf, huge or heap;
 sizes may end in K, M, G";
 
@@ -99,8 +99,8 @@ fn command(words: &[String]) -> Result<bool> {
             Ok(true)
         }
         "refusals" => {
-            let options = Options::parse(rest, &["netdev", "queue"], &[])?;
-            refusals::refusals(&options.one::<String>("netdev", None)?, options.one("queue", None)?)
+            let options = Options::parse(rest, &["netdev", "queues"], &[])?;
+            refusals::refusals(&options.one::<String>("netdev", None)?, &options.one::<Queues>("queues", None)?.0)
         }
         other => bail!("`{other}` is no command\n{USAGE}"),
     }
@@ -216,7 +216,8 @@ mod tests {
             ("send --to ::1 --port 1 --queues 1", "`--queues` is no option here"),
             ("probe", "--netdev is needed"),
             ("probe --netdev no-such-netdev", "there is no netdev `no-such-netdev`"),
-            ("refusals --netdev eth0", "--queue is needed"),
+            ("refusals --netdev eth0", "--queues is needed"),
+            ("refusals --netdev eth0 --queues 1", "which two queues?"),
         ] {
             assert!(error(line).contains(why), "{line}: {}", error(line));
         }

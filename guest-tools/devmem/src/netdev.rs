@@ -157,7 +157,7 @@ pub fn rx_queues(netdev: &Netdev) -> Result<Result<Vec<Queue>, Refusal>> {
         (queue.u32(QUEUE_TYPE) == Some(QUEUE_TYPE_RX)).then(|| {
             Some(Queue {
                 id: queue.u32(QUEUE_ID)?,
-                binding: queue.nest(QUEUE_DMABUF).and_then(|dmabuf| dmabuf.u32(DMABUF_ID)),
+                binding: queue.u32(QUEUE_DMABUF),
                 taken: queue.get(QUEUE_IO_URING).is_some() || queue.get(QUEUE_XSK).is_some(),
                 leased: queue.get(QUEUE_LEASE).is_some(),
             })

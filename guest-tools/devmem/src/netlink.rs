@@ -106,11 +106,6 @@ impl<'a> Received<'a> {
     pub fn u8(self, kind: u16) -> Option<u8> {
         self.get(kind)?.first().copied()
     }
-
-    /// Attributes within one.
-    pub fn nest(self, kind: u16) -> Option<Received<'a>> {
-        self.get(kind).map(Received)
-    }
 }
 
 /// A message with a generic netlink header.
@@ -277,15 +272,19 @@ mod tests {
         );
     }
 
+    fn nested(read: Received<'_>) -> Option<u32> {
+        read.get(5).and_then(|inner| Received(inner).u32(1))
+    }
+
     #[test]
     fn attributes_are_found_and_what_is_cut_off_is_not() {
         let inner = Attributes::default().u32(1, 77);
         let written = Attributes::default().u8(4, 3).text(9, "eth0").nest(5, &inner).0;
         let read = Received(&written);
         assert_eq!((read.u8(4), read.get(9), read.u32(1)), (Some(3), Some(&b"eth0\0"[..]), None));
-        assert_eq!(read.nest(5).and_then(|nest| nest.u32(1)), Some(77));
+        assert_eq!(nested(read), Some(77));
         for length in 0..written.len() {
-            assert!(Received(&written[..length]).nest(5).and_then(|nest| nest.u32(1)).is_none(), "{length}");
+            assert!(nested(Received(&written[..length])).is_none(), "{length}");
         }
         // A length below the attribute's own header must not be walked for ever.
         assert_eq!(Received(&[0, 0, 1, 0, 9, 9, 9, 9]).iter().count(), 0);

@@ -1,15 +1,16 @@
 //! `lab-devmem refusals`: what the kernel must not do, each with the errno that Documentation and drivers promise.
 //!
-//! All but one are about binding. `queue` is one that can be bound: each case changes one thing of a request that works.
+//! Most are about binding: each case changes one thing of a request that works. Queue 0 of a gve is not among them: it is refused,
+//! and the kernel warns (a page pool taken down under a running NAPI), so that has a test of its own.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
 use crate::dmabuf::{self, Buffer, Memory};
-use crate::netdev::{self, Ask, Binding, Netdev};
+use crate::netdev::{self, Ask, Netdev};
 use crate::refusal::{self, Refusal};
 use crate::sys;
 
@@ -43,7 +44,8 @@ impl Cases {
 ///
 /// # Errors
 /// When what must work does not, so that a refusal would mean nothing.
-pub fn refusals(name: &str, queue: u32) -> Result<bool> {
+pub fn refusals(name: &str, queues: &[u32]) -> Result<bool> {
+    let [queue, other] = *queues else { bail!("which two queues? --queues 1,2") };
     let netdev = Netdev::find(name)?;
     let buffer = Buffer::new(Memory::Udmabuf, SIZE)?;
     let count = netdev::rx_queues(&netdev)?.map_err(anyhow::Error::from)?.len() as u32;
@@ -53,14 +55,16 @@ pub fn refusals(name: &str, queue: u32) -> Result<bool> {
     let good = Ask { index: netdev.index, dmabuf: buffer.fd(), queues: &[queue], page_size: None };
 
     cases.case("rx-works", 0, bind(&[queue])?);
-    cases.case("rx-queue-0", libc::ERANGE, bind(&[0])?);
-    // All or nothing: the queue that was bound before the refusal is free again.
-    cases.case("rx-good-queue-and-queue-0", libc::ERANGE, bind(&[0, queue])?);
-    cases.case("rx-works-after-that", 0, bind(&[queue])?);
     cases.case("rx-first-absent-queue", libc::EINVAL, bind(&[count])?);
     cases.case("rx-queue-far-away", libc::EINVAL, bind(&[NO_QUEUE])?);
     cases.case("rx-no-queue", libc::EINVAL, bind(&[])?);
-    twice(&mut cases, &good, bind(&[queue])?.map_err(anyhow::Error::from)?)?;
+    let first = bind(&[queue])?.map_err(anyhow::Error::from)?;
+    cases.case("rx-bound-twice", libc::EEXIST, bind(&[queue])?);
+    // All or nothing: the queue that was free does not stay bound.
+    cases.case("rx-free-and-bound-queue", libc::EEXIST, bind(&[queue, other])?);
+    cases.case("rx-works-after-that", 0, bind(&[other])?);
+    drop(first);
+    cases.case("rx-works-when-unbound", 0, bind(&[queue, other])?);
     let memfd = dmabuf::memfd(SIZE, false).context("cannot make a memfd")?;
     let (file, index) = (memfd.as_raw_fd(), netdev.index);
     cases.case("rx-not-a-dma-buf", libc::EINVAL, netdev::bind_rx(&Ask { dmabuf: file, ..good.clone() })?);
@@ -79,14 +83,6 @@ pub fn refusals(name: &str, queue: u32) -> Result<bool> {
     let Cases { cases, failed } = cases;
     println!("{}", json!({ "summary": { "cases": cases, "failed": failed, "mismatches": 0, "bytes": 0 } }));
     Ok(failed == 0)
-}
-
-/// A queue has one dma-buf, and it again when that is gone.
-fn twice(cases: &mut Cases, good: &Ask<'_>, first: Binding) -> Result<()> {
-    cases.case("rx-bound-twice", libc::EEXIST, netdev::bind_rx(good)?);
-    drop(first);
-    cases.case("rx-works-when-unbound", 0, netdev::bind_rx(good)?);
-    Ok(())
 }
 
 /// Messages with device memory that cannot be: over a connection within this machine, whose route is not the NIC's.

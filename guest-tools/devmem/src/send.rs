@@ -143,7 +143,7 @@ impl Sender<'_> {
                 current = None;
             }
             // What is done is collected whenever there is a pause, and in passing while there is none.
-            if matches!(room, Room::Sent) && self.sending.messages % 16 != 0 {
+            if matches!(room, Room::Sent) && !self.sending.messages.is_multiple_of(16) {
                 continue;
             }
             if self.collect()? > 0 || matches!(room, Room::Sent) {

@@ -96,7 +96,9 @@ impl Stage {
                 );
             };
             nic.set_spread(&around).map_err(by_hand(format!("ethtool -X {name} equal {}", queues[0])))?;
-            changed.undo.push(Undo::Spread(table));
+            // The same table put back would not be the default to the kernel, which then refuses fewer queues.
+            let before = if ethtool::is_default(&table, count as u32) { Vec::new() } else { table };
+            changed.undo.push(Undo::Spread(before));
         }
         let families = match to {
             IpAddr::V4(_) => vec![false],

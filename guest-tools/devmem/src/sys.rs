@@ -275,15 +275,16 @@ fn ends() -> libc::sigset_t {
 
 /// Holds back the signals that end programs, in this thread and those it starts from now on.
 pub fn hold_signals() {
+    let ends = ends();
     // SAFETY: the set is initialised.
-    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const *&ends(), ptr::null_mut()) };
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const ends, ptr::null_mut()) };
 }
 
 /// Waits for one of the signals held back.
 pub fn wait_for_signal() -> i32 {
-    let mut signal = 0;
+    let (ends, mut signal) = (ends(), 0);
     // SAFETY: the set is initialised, and the number is written to a place that is ours.
-    unsafe { libc::sigwait(&raw const *&ends(), &raw mut signal) };
+    unsafe { libc::sigwait(&raw const ends, &raw mut signal) };
     signal
 }
 
