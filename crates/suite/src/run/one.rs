@@ -24,7 +24,7 @@ pub(super) struct Ending {
     pub outcome: Result<(), Stop>,
     /// Label of the step that ended the test early; empty when none did.
     pub step: String,
-    /// Whether that was one of the test's own steps rather than a set-up's.
+    /// Whether it got as far as the test's own steps. A crash that shows only afterwards is theirs: a console says it when it can.
     pub in_body: bool,
     /// The role it ran in.
     pub role: String,
@@ -216,12 +216,12 @@ fn run_steps(context: &mut Context, test: &Test) -> Ending {
     let mut begun: Vec<&Block> = Vec::new();
     'blocks: for block in test.setups.iter().chain([&test.body]) {
         begun.push(block);
+        ending.in_body = block.name.is_empty();
         for step in &block.steps {
             if let Err(stop) = steps::run(context, step, prefix) {
                 ending.outcome = Err(stop);
                 ending.step.clone_from(&step.label);
                 ending.role.clone_from(&step.role);
-                ending.in_body = block.name.is_empty();
                 break 'blocks;
             }
         }
@@ -239,7 +239,8 @@ fn run_steps(context: &mut Context, test: &Test) -> Ending {
         if let Err(first) = &ending.outcome {
             context.notes.push(format!("before that, step `{}`: {first}", ending.step));
         }
-        Ending { outcome: Err(stop), step: step.into(), in_body: false, role: role.into() }
+        let in_body = ending.in_body && matches!(stop, Stop::Crashed(_));
+        Ending { outcome: Err(stop), step: step.into(), in_body, role: role.into() }
     };
     // Nothing is undone with a failed test's programs still at work in it: they want the processors, and hold what is to go.
     for role in test.roles.iter().filter(|_| !whole) {
