@@ -1,7 +1,7 @@
 //! Plain text for terminals and logs: one line a test, aligned, and a summary.
 
 use crate::compare::KERNEL;
-use crate::results::{Metric, Record, Report, Status};
+use crate::results::{Metric, Record, Report, Status, Subtest};
 
 /// Metrics worth a place on the line, best first; a test that has none of them shows its first one.
 const HEADLINES: [&str; 8] =
@@ -23,7 +23,8 @@ pub fn line(record: &Record) -> String {
 
 /// The whole table. With `all` false, what passed is only counted.
 pub fn table(report: &Report, all: bool) -> String {
-    let shown: Vec<&Record> = report.records.iter().filter(|record| all || record.status != Status::Pass).collect();
+    let told = |record: &&Record| all || record.status != Status::Pass || skipped(record).next().is_some();
+    let shown: Vec<&Record> = report.records.iter().filter(told).collect();
     let width = |of: fn(&Record) -> usize, least: usize| shown.iter().map(|r| of(r)).max().unwrap_or(0).max(least);
     let status = width(|r| r.status.word().len(), "STATUS".len());
     let test = width(|r| name(r).chars().count(), "TEST".len());
@@ -109,7 +110,7 @@ fn detail(record: &Record) -> String {
     }
     let mut parts: Vec<String> = metrics.iter().take(2).map(|metric| told(metric)).collect();
     if !record.subtests.is_empty() {
-        let skipped = record.subtests.iter().filter(|s| s.status == Status::Skip).count();
+        let skipped = skipped(record).count();
         let aside = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
         let plural = if record.subtests.len() == 1 { "" } else { "s" };
         parts.push(format!("{} part{plural}{aside}", record.subtests.len()));
@@ -150,11 +151,34 @@ fn below(record: &Record) -> Vec<String> {
     }
     let failed = record.subtests.iter().filter(|s| matches!(s.status, Status::Fail | Status::Timeout));
     lines.extend(failed.take(4).map(|s| format!("{}: {}", s.status.word(), s.name)));
+    lines.extend(reasons(record));
     if record.status != Status::Pass {
         lines.extend(record.leaks.iter().take(8).map(|l| format!("left in {}: {} {}", l.guest, l.kind, l.what)));
     }
     lines.extend(record.rebooted.iter().map(|text| format!("rebooted {text}")));
     lines
+}
+
+/// The parts of a test that were skipped while others were not; a test skipped as a whole says why itself.
+fn skipped(record: &Record) -> impl Iterator<Item = &Subtest> {
+    let whole = record.status == Status::Skip;
+    record.subtests.iter().filter(move |part| !whole && part.status == Status::Skip)
+}
+
+/// Why parts were skipped: each reason once, with the first part it holds for, since parts come by the dozen.
+fn reasons(record: &Record) -> Vec<String> {
+    let mut found: Vec<(&Subtest, usize)> = Vec::new();
+    for part in skipped(record) {
+        match found.iter_mut().find(|(first, _)| first.message == part.message) {
+            Some((_, count)) => *count += 1,
+            None => found.push((part, 1)),
+        }
+    }
+    let told = |(part, count): (&Subtest, usize)| match count {
+        1 => format!("skip: {}: {}", part.name, part.message),
+        _ => format!("skip: {} and {} more: {}", part.name, count - 1, part.message),
+    };
+    found.into_iter().map(told).collect()
 }
 
 fn cut(line: &str) -> String {
