@@ -13,8 +13,9 @@ use crate::config::{ConfigError, Fragment, Requests, Variables, merge, render};
 use crate::series::{Series, SeriesError};
 use crate::tree::UserTree;
 
-/// Selftests built with every kernel that comes with its source.
-pub const SELFTESTS: [&str; 4] = ["drivers/net", "drivers/net/hw", "net/lib", "rdma"];
+/// Selftests built with every kernel that comes with its source. A script is taken out of a folder that is not built as a
+/// whole: `net` is a hundred programs, and the one about queue leases needs none of them.
+pub const SELFTESTS: [&str; 5] = ["drivers/net", "drivers/net/hw", "net/lib", "net/nk_qlease.py", "rdma"];
 /// Those of them for which the kernel is not asked to have all that their `config` wishes for: BTF, fault injection and
 /// tunnels of every kind would make each kernel slower to build and to run for tests of other drivers.
 pub const UNCONFIGURED: [&str; 2] = ["drivers/net", "drivers/net/hw"];
@@ -47,7 +48,7 @@ pub struct KernelRequest {
     pub debug_info: bool,
     /// BTF type information.
     pub btf: bool,
-    /// Selftests to build, as `TARGETS` of their Makefile names them; usually [`SELFTESTS`].
+    /// Selftests to build, as `TARGETS` of their Makefile names them, and single scripts by their path; usually [`SELFTESTS`].
     pub selftests: Vec<String>,
 }
 

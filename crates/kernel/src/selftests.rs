@@ -16,6 +16,11 @@ use crate::plan::{BuildPlan, KernelPlan};
 /// Parts of the tree that selftests are made of.
 const PARTS: [&str; 5] = ["tools/", "include/uapi/", "arch/x86/include/uapi/", "Documentation/netlink/", "scripts/"];
 
+/// Whether an entry is one script rather than a target with a Makefile.
+pub fn is_script(name: &str) -> bool {
+    name.ends_with(".py") || name.ends_with(".sh")
+}
+
 /// The install tree inside an object directory.
 pub fn staging(objects: &Path) -> PathBuf {
     objects.join("selftests")
@@ -38,9 +43,13 @@ pub fn build(plan: &KernelPlan, build: &BuildPlan, laid: &Laid, make: &Make) -> 
     if build.selftests.is_empty() {
         return Ok(());
     }
+    let tests = make.source.join("tools/testing/selftests");
+    let (scripts, targets): (Vec<&str>, Vec<&str>) =
+        build.selftests.iter().map(String::as_str).partition(|name| is_script(name));
     for name in &build.selftests {
-        if !make.source.join("tools/testing/selftests").join(name).join("Makefile").exists() {
-            bail!("kernel `{}` has no selftests `{name}` (tools/testing/selftests/{name}/Makefile)", plan.name);
+        let sign = if is_script(name) { name.clone() } else { format!("{name}/Makefile") };
+        if !tests.join(&sign).exists() {
+            bail!("kernel `{}` has no selftests `{name}` (tools/testing/selftests/{sign})", plan.name);
         }
     }
     make.run(
@@ -48,10 +57,15 @@ pub fn build(plan: &KernelPlan, build: &BuildPlan, laid: &Laid, make: &Make) -> 
         &format!("export headers of {}", plan.name),
         &["headers_install"],
     )?;
-    let targets = format!("TARGETS={}", build.selftests.join(" "));
+    let targets = format!("TARGETS={}", targets.join(" "));
     let path = format!("KSFT_INSTALL_PATH={OBJECTS}/selftests");
     // One target that fails to build must not pass for a suite that is not there.
     let args = ["-C", "tools/testing/selftests", &targets, &path, "FORCE_TARGETS=1", "install"];
     make.run(&format!("kernel:{}:selftests", plan.name), &format!("build selftests of {}", plan.name), &args)?;
+    for name in scripts {
+        let to = target.join(name);
+        let copied = to.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::copy(tests.join(name), &to));
+        copied.with_context(|| format!("copy the selftest {name} to {}", to.display()))?;
+    }
     fs::write(&stamp_file, stamp).with_context(|| format!("write {}", stamp_file.display()))
 }

@@ -53,6 +53,7 @@ fn lab() -> Lab {
         ("tools/testing/selftests/x/Makefile", "all:\n"),
         ("tools/testing/selftests/x/config", "CONFIG_WISH\n"),
         ("tools/testing/selftests/x/test.sh", "#!/bin/sh\n"),
+        ("tools/testing/selftests/y/lone.py", "#!/usr/bin/python3\n"),
     ]);
     lab.series("x", "0001-x-Two.patch", &patch("x: Two", DIFF), "{ file = \"drivers/x/x.c\", contains = \"x = 2\" }");
     fs::write(lab.project().join("templates/kernel/base.config"), "CONFIG_A=y\n").unwrap();
@@ -68,7 +69,7 @@ fn request(name: &str, series: &[&str]) -> KernelRequest {
         fragments: vec!["base".into()],
         debug_info: false,
         btf: false,
-        selftests: vec!["x".into()],
+        selftests: vec!["x".into(), "y/lone.py".into()],
     }
 }
 
@@ -107,7 +108,8 @@ fn baseline_and_patched_share_what_they_have_in_common() {
     {
         assert!(patched.modules_dir().join(file).exists(), "{file}");
     }
-    assert!(patched.selftests.as_ref().unwrap().join("x/test.sh").exists());
+    let selftests = patched.selftests.as_ref().unwrap();
+    assert!(selftests.join("x/test.sh").exists() && selftests.join("y/lone.py").exists());
     let config = fs::read_to_string(&patched.config).unwrap();
     assert!(config.contains("CONFIG_A=y") && config.contains("CONFIG_WISH=y"), "selftests have a say: {config}");
 
