@@ -108,6 +108,7 @@ fn exit_statuses_of_kselftests() {
         ("py.txt", 3, Status::Xpass, "the test itself says so"),
         ("py.txt", 139, Status::Fail, "killed by signal 11: # Totals: pass:2 fail:0 xfail:0 xpass:0 skip:1 error:0"),
         ("harness.txt", 0, Status::Fail, "3 of 6 failed: global.fails and 2 more: FAIL  global.fails"),
+        ("drv-net.txt", 1, Status::Fail, "1 of 2 failed: nk_qlease.test_attrs: Exception| KeyError: 'combined-count'"),
         ("bail-out.txt", 0, Status::Fail, "bailed out: cannot mount /sys/fs/bpf"),
         ("cut-short.txt", 0, Status::Fail, "planned 2 results, got 0"),
     ] {

@@ -91,7 +91,11 @@ impl Case {
                 | Directive::Error(text),
             ) => text.clone(),
             None if self.ok => String::new(),
-            None => self.diagnostics.last().cloned().unwrap_or_default(),
+            // The Python tests print exceptions behind `Exception|`, and an empty line of those last.
+            None => {
+                let told = self.diagnostics.iter().rev().find(|line| !line.is_empty() && !line.ends_with('|'));
+                told.cloned().unwrap_or_default()
+            }
         }
     }
 }
