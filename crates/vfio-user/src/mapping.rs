@@ -159,6 +159,26 @@ impl Mapping {
         unsafe { AtomicU8::from_ptr(to).store(byte, Ordering::Release) };
     }
 
+    /// The same of many bytes: as words of eight, the one with byte `last` in it behind the others. `false`, and nothing written,
+    /// for what is not made of whole words. It is what rings are made of, and three copies around a byte cost more.
+    pub fn publish(&self, offset: usize, from: &[u8], last: usize) -> bool {
+        let place = self.at(offset, from.len()).filter(|_| self.identity.writable).map(|to| to.cast::<u64>());
+        let (Some(to), (words, [])) = (place.filter(|to| to.is_aligned()), from.as_chunks::<8>()) else {
+            return false;
+        };
+        let put = |n: usize, order: Ordering| {
+            let Some(word) = words.get(n) else { return };
+            // SAFETY: as in `write`; the word is one of those that are there, and aligned.
+            unsafe { AtomicU64::from_ptr(to.add(n)).store(u64::from_ne_bytes(*word), order) };
+        };
+        let behind = last / 8;
+        (0..words.len()).filter(|n| *n != behind).for_each(|n| put(n, Ordering::Relaxed));
+        // The copies before are not atomic: the fence is what orders them.
+        fence(Ordering::Release);
+        put(behind, Ordering::Release);
+        true
+    }
+
     fn at(&self, offset: usize, length: usize) -> Option<*mut u8> {
         let end = offset.checked_add(length)?;
         // SAFETY: not beyond the end of the mapping, which is one object.

@@ -217,6 +217,13 @@ impl View<'_> {
             self.copy_in(first, address, from);
             return Ok(());
         };
+        let mut done = false;
+        self.0.pieces(first, address, from.len(), |file, offset, length| {
+            done |= length == from.len() && file.publish(offset, from, last);
+        });
+        if done {
+            return Ok(());
+        }
         // It fits as a whole, so its parts do not wrap.
         let at = address + last as u64;
         self.copy_in(first, address, before);

@@ -139,6 +139,12 @@ fn wait_a_little(looks: &mut u32) {
 
 #[test]
 fn whoever_sees_the_published_byte_sees_the_rest() {
+    // In two pieces, and in one of whole words.
+    in_order(PAGE - 16);
+    in_order(0);
+}
+
+fn in_order(address: u64) {
     const ROUNDS: u64 = 5000;
     // Much longer than a descriptor, so that an order that is wrong has time to be seen.
     const LENGTH: usize = 4096;
@@ -149,7 +155,7 @@ fn whoever_sees_the_published_byte_sees_the_rest() {
         memory.map(0, PAGE, BOTH, dup(&file), PAGE).unwrap();
         memory.map(PAGE, PAGE, BOTH, dup(&file), 0).unwrap();
     }
-    let (address, last) = (PAGE - 16, 14);
+    let last = 14;
     let done = AtomicU64::new(0);
     thread::scope(|scope| {
         scope.spawn(|| {
