@@ -195,6 +195,8 @@ impl Control {
         let mut state = self.state();
         state.faults = Faults::new(plan.clone());
         state.config.faults = plan;
+        state.dirty.faults = true;
+        self.publish(&mut state);
         Ok(())
     }
 

@@ -32,6 +32,12 @@ pub(crate) struct Dirty {
     pub rules: bool,
     pub spread: bool,
     pub mtu: bool,
+    pub faults: bool,
+}
+
+impl Dirty {
+    /// What a reset changes; the faults stay.
+    const RESET: Dirty = Dirty { queues: true, rules: true, spread: true, mtu: true, faults: false };
 }
 
 #[derive(Debug)]
@@ -70,7 +76,7 @@ impl Device {
             driver: None,
             faults: Faults::new(config.faults.clone()),
             stalled: false,
-            dirty: Dirty { queues: true, rules: true, spread: true, mtu: true },
+            dirty: Dirty { faults: true, ..Dirty::RESET },
             link_wanted: true,
             link_down_for: 0,
             generation: 0,
@@ -104,7 +110,7 @@ impl Device {
         self.mtu = self.config.mtu;
         self.report = None;
         self.stalled = false;
-        self.dirty = Dirty { queues: true, rules: true, spread: true, mtu: true };
+        self.dirty = Dirty::RESET;
         shared.blocks().configure(0);
     }
 
@@ -116,6 +122,7 @@ impl Device {
         }
         let rules = dirty.rules.then(|| Arc::new(self.rules.compile()));
         let rss = dirty.spread.then(|| Arc::new(self.spread.compile()));
+        let faults = dirty.faults.then(|| Arc::new(self.config.faults.clone()));
         shared.publish(|view| {
             view.queues = self.queues.clone();
             view.mtu = self.mtu;
@@ -124,6 +131,9 @@ impl Device {
             }
             if let Some(rss) = rss {
                 view.rss = rss;
+            }
+            if let Some(faults) = faults {
+                view.faults = faults;
             }
         });
         true

@@ -1,23 +1,31 @@
-//! What goes wrong with the control side of a device, by plan.
+//! What goes wrong with a device, by plan: here the plan, and what of it strikes the control side; what strikes frames is in
+//! [`mishap`](crate::mishap).
 //!
-//! Every fault counts the occasions it could have struck (a command it is meant for, a tick) and draws once for each; the
-//! draw depends on the seed, the fault's place in the list and that count alone, so a run can be repeated.
+//! Every fault counts the occasions it could have struck (a command it is meant for, a tick, a frame of its way, a packet's
+//! completion) and draws once for each; the draw depends on the seed, the fault's place in the list and that count alone, so
+//! a run can be repeated.
+
+mod draws;
 
 use serde::{Deserialize, Serialize};
 
 use crate::abi::adminq::{Opcode, Status};
 use crate::config::BadConfig;
 
+pub(crate) use draws::Draws;
+
 /// Faults in a plan at most.
 pub const FAULTS_MAX: usize = 64;
+/// Longest delay of a frame, in microseconds: those on the way are held in memory.
+pub const DELAY_MAX: u64 = 10_000_000;
 
 /// Faults, and the seed of their draws.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FaultPlan {
-    /// The same seed and the same commands give the same faults.
+    /// The same seed and the same commands and frames give the same faults.
     pub seed: u64,
-    /// The faults; of those that would strike together the first does.
+    /// The faults; of those that would strike a command together the first does, of those that would strike a frame each.
     pub list: Vec<Fault>,
 }
 
@@ -55,6 +63,91 @@ pub enum Fault {
         /// At which ticks.
         when: Trigger,
     },
+    /// A frame is lost.
+    Drop {
+        /// Which frames.
+        #[serde(default)]
+        way: Way,
+        /// Which of them.
+        #[serde(default)]
+        when: Trigger,
+    },
+    /// A frame falls behind the next three, or a millisecond.
+    Reorder {
+        /// Which frames.
+        #[serde(default)]
+        way: Way,
+        /// Which of them.
+        #[serde(default)]
+        when: Trigger,
+    },
+    /// A frame comes twice.
+    Duplicate {
+        /// Which frames.
+        #[serde(default)]
+        way: Way,
+        /// Which of them.
+        #[serde(default)]
+        when: Trigger,
+    },
+    /// One bit of a frame is flipped.
+    Corrupt {
+        /// Which frames.
+        #[serde(default)]
+        way: Way,
+        /// Which of them.
+        #[serde(default)]
+        when: Trigger,
+    },
+    /// A frame comes later; others overtake it.
+    Delay {
+        /// By how much, in microseconds: 1 to 10,000,000.
+        micros: u64,
+        /// Which frames.
+        #[serde(default)]
+        way: Way,
+        /// Which of them.
+        #[serde(default)]
+        when: Trigger,
+    },
+    /// The completion of a packet that was sent is never written.
+    WithholdCompletion {
+        /// Of which packets.
+        #[serde(default)]
+        when: Trigger,
+    },
+    /// A packet that was sent is completed as one of the slow path: a miss, then a re-injection.
+    Miss {
+        /// Which packets.
+        #[serde(default)]
+        when: Trigger,
+    },
+    /// The headers of a received frame stay where the payload is.
+    MissSplit {
+        /// Of which frames.
+        #[serde(default)]
+        when: Trigger,
+    },
+}
+
+/// Which way a frame goes, as the driver sees it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// To the network.
+    Tx,
+    /// From the network.
+    Rx,
+    /// Either.
+    #[default]
+    Both,
+}
+
+impl Way {
+    /// Whether frames that go `way` are meant.
+    pub fn includes(self, way: Way) -> bool {
+        self == Way::Both || self == way
+    }
 }
 
 /// On which occasions.
@@ -89,12 +182,20 @@ impl Trigger {
 }
 
 impl Fault {
-    fn when(&self) -> Trigger {
+    pub(crate) fn when(&self) -> Trigger {
         match self {
             Fault::AdminError { when, .. }
             | Fault::AdminTimeout { when, .. }
             | Fault::LinkFlap { when, .. }
-            | Fault::DeviceReset { when } => *when,
+            | Fault::DeviceReset { when }
+            | Fault::Drop { when, .. }
+            | Fault::Reorder { when, .. }
+            | Fault::Duplicate { when, .. }
+            | Fault::Corrupt { when, .. }
+            | Fault::Delay { when, .. }
+            | Fault::WithholdCompletion { when }
+            | Fault::Miss { when }
+            | Fault::MissSplit { when } => *when,
         }
     }
 }
@@ -117,6 +218,11 @@ impl FaultPlan {
             if matches!(fault, Fault::LinkFlap { down: 0, .. }) {
                 return bad("faults.down", "0".into(), "at least one tick");
             }
+            if let Fault::Delay { micros, .. } = fault
+                && !(1..=DELAY_MAX).contains(micros)
+            {
+                return bad("faults.micros", micros.to_string(), "1 to 10000000 microseconds");
+            }
         }
         Ok(())
     }
@@ -138,18 +244,16 @@ pub(crate) struct TickFaults {
     pub reset: bool,
 }
 
-/// A plan that is under way.
+/// A plan that is under way, for the control side.
 #[derive(Debug)]
 pub(crate) struct Faults {
     plan: FaultPlan,
-    /// For each fault: occasions so far, and how many of them it took.
-    past: Vec<(u64, u64)>,
+    draws: Draws,
 }
 
 impl Faults {
     pub fn new(plan: FaultPlan) -> Faults {
-        let past = vec![(0, 0); plan.list.len()];
-        Faults { plan, past }
+        Faults { draws: Draws::new(&plan), plan }
     }
 
     /// Whether a command is hit.
@@ -161,7 +265,6 @@ impl Faults {
                 Some(Fault::AdminTimeout { opcode, .. }) => (*opcode, AdminFault::Timeout),
                 _ => continue,
             };
-            // Each draws for its own occasions, so that one fault more changes none of the others.
             if (wanted.is_none() || wanted == opcode) && self.strikes(n) {
                 hit = hit.or(Some(outcome));
             }
@@ -183,24 +286,8 @@ impl Faults {
     }
 
     fn strikes(&mut self, n: usize) -> bool {
-        let (Some(fault), Some((seen, struck))) = (self.plan.list.get(n), self.past.get_mut(n)) else { return false };
-        let when = fault.when();
-        let occasion = *seen;
-        *seen += 1;
-        let due = occasion >= when.after && when.count.is_none_or(|count| *struck < count);
-        let draw = mix(mix(self.plan.seed ^ mix(n as u64)).wrapping_add(occasion));
-        let strikes = due && ((draw >> 11) as f64 / (1u64 << 53) as f64) < when.probability;
-        *struck += u64::from(strikes);
-        strikes
+        self.plan.list.get(n).is_some_and(|fault| self.draws.strike(n, 0, fault.when()).is_some())
     }
-}
-
-/// One step of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): a counter becomes a random number.
-fn mix(counter: u64) -> u64 {
-    let mut z = counter.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]
@@ -266,7 +353,33 @@ mod tests {
             check(vec![Fault::LinkFlap { down: 0, when: Trigger::default() }]).unwrap_err(),
             "no gVNIC can have faults.down = 0: at least one tick"
         );
+        let delay = |micros| check(vec![Fault::Delay { micros, way: Way::Rx, when: Trigger::default() }]);
+        assert_eq!(delay(0).unwrap_err(), "no gVNIC can have faults.micros = 0: 1 to 10000000 microseconds");
+        assert!(delay(DELAY_MAX + 1).is_err());
+        delay(DELAY_MAX).unwrap();
         assert!(check(vec![error(Trigger::default()); 65]).is_err());
         check(vec![error(Trigger::default())]).unwrap();
+    }
+
+    #[test]
+    fn one_document_has_faults_of_both_sides() {
+        let text = r#"{"seed": 1, "list": [
+            {"kind": "drop", "when": {"probability": 0.01}},
+            {"kind": "delay", "micros": 5, "way": "rx", "when": {"after": 1, "count": 2}},
+            {"kind": "miss_split"},
+            {"kind": "link_flap", "down": 3, "when": {"count": 1}}]}"#;
+        let plan: FaultPlan = serde_json::from_str(text).unwrap();
+        let list = vec![
+            Fault::Drop { way: Way::Both, when: Trigger::probability(0.01) },
+            Fault::Delay { micros: 5, way: Way::Rx, when: Trigger::times(1, 2) },
+            Fault::MissSplit { when: Trigger::default() },
+            Fault::LinkFlap { down: 3, when: Trigger::times(0, 1) },
+        ];
+        assert_eq!(plan, FaultPlan { seed: 1, list });
+        let again = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<FaultPlan>(&again).unwrap(), plan);
+        for wrong in [r#"{"kind": "drop", "opcode": "query_rss"}"#, r#"{"kind": "flood"}"#, r#"{"kind": "delay"}"#] {
+            assert!(serde_json::from_str::<Fault>(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A port's plug into a switch: a unix stream socket on which every frame travels behind its length, a big-endian u32, in both
 //! directions.
 //!
-//! In: the socket's path. Out: a [`Wire`], and a place to wait. Nothing here blocks but [`Plug::wait`]. While there is no
+//! In: the socket's path. Out: a [`Port`], and a place to wait. Nothing here blocks but [`Plug::wait`]. While there is no
 //! switch the cable is out: frames that are sent are lost and counted, and every [`PAUSE`] it is tried again.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,8 +14,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use crate::port::{FRAME_MAX, Port};
-use crate::wire::Wire;
+use crate::engine::{Direction, Engine, Turn};
+use crate::wire::{Frame, Port, Sent, Wire};
+use crate::wrong::Wrong;
+
+/// Most bytes of a frame on the stream: an IP packet and its Ethernet header.
+pub const FRAME_MAX: usize = 65535 + 14;
 
 /// How long to wait before connecting again.
 pub const PAUSE: Duration = Duration::from_millis(200);
@@ -29,6 +33,8 @@ const IN_BURST: usize = 256 << 10;
 const SKIP_MAX: usize = 1 << 20;
 /// Packets each way between two looks at the rest of the world.
 const BUDGET: usize = 256;
+/// How long to wait when there is nothing to wait for.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// What was lost on the way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,6 +60,8 @@ pub struct Plug {
     input: Vec<u8>,
     /// What of it is there and not taken: from, to.
     fresh: (usize, usize),
+    /// Bytes of the frame at its front, behind its length, once it is there in full.
+    front: Option<usize>,
     /// Bytes of a frame that is too long, still to come.
     skip: usize,
     /// The last time there was no frame: more has to come from the socket.
@@ -72,6 +80,7 @@ impl Plug {
             out_at: 0,
             input: vec![0; IN_BURST],
             fresh: (0, 0),
+            front: None,
             skip: 0,
             hungry: true,
             lost: Lost::default(),
@@ -109,7 +118,7 @@ impl Plug {
         self.lost.connections += 1;
         self.lost.unplugged += u64::from(self.out_at < self.out.len());
         self.out.clear();
-        (self.out_at, self.fresh, self.skip) = (0, (0, 0), 0);
+        (self.out_at, self.fresh, self.front, self.skip) = (0, (0, 0), None, 0);
     }
 
     fn write_out(&mut self) {
@@ -153,8 +162,8 @@ impl Plug {
         false
     }
 
-    /// The next frame that is there in full.
-    fn take(&mut self, into: &mut Vec<u8>) -> bool {
+    /// Looks for a frame that is there in full; false when more has to be read.
+    fn find(&mut self) -> bool {
         loop {
             let fresh = self.input.get(self.fresh.0..self.fresh.1).unwrap_or_default();
             if self.skip > 0 {
@@ -178,10 +187,10 @@ impl Plug {
                 self.skip = length;
                 continue;
             }
-            let Some(frame) = rest.get(..length) else { return false };
-            into.clear();
-            into.extend_from_slice(frame);
-            self.fresh.0 += 4 + length;
+            if rest.len() < length {
+                return false;
+            }
+            self.front = Some(length);
             return true;
         }
     }
@@ -227,42 +236,49 @@ fn open(path: &Path) -> io::Result<UnixStream> {
 }
 
 impl Wire for Plug {
-    fn send(&mut self, frame: &[u8]) -> bool {
+    fn send(&mut self, frame: Frame<'_>) -> Sent {
         if !self.plug_in() {
             self.lost.unplugged += 1;
-            return true;
+            return Sent::Unplugged;
         }
-        if frame.len() > FRAME_MAX {
+        if frame.bytes.len() > FRAME_MAX {
             self.lost.oversize += 1;
-            return true;
+            return Sent::Taken;
         }
         if self.out.len() - self.out_at >= OUT_MAX {
             self.write_out();
             if self.out.len() - self.out_at >= OUT_MAX {
-                return false;
+                return Sent::Full;
             }
         }
-        self.out.extend_from_slice(&(frame.len() as u32).to_be_bytes());
-        self.out.extend_from_slice(frame);
+        self.out.extend_from_slice(&(frame.bytes.len() as u32).to_be_bytes());
+        self.out.extend_from_slice(frame.bytes);
         if self.out.len() - self.out_at >= OUT_BURST {
             self.write_out();
         }
-        true
+        Sent::Taken
     }
+}
 
-    fn receive(&mut self, into: &mut Vec<u8>) -> bool {
+impl Port for Plug {
+    fn peek(&mut self) -> Option<Frame<'_>> {
         self.hungry = false;
         if !self.plug_in() {
-            return false;
+            return None;
         }
-        loop {
-            if self.take(into) {
-                return true;
-            }
+        while self.front.is_none() && !self.find() {
             if !self.read_in() {
                 self.hungry = true;
-                return false;
+                return None;
             }
+        }
+        let from = self.fresh.0 + 4;
+        self.front.and_then(|length| self.input.get(from..from + length)).map(Frame::new)
+    }
+
+    fn take(&mut self) {
+        if let Some(length) = self.front.take() {
+            self.fresh.0 += 4 + length;
         }
     }
 
@@ -271,21 +287,30 @@ impl Wire for Plug {
     }
 }
 
-/// Runs a port until `stop`, on this thread. `kick` is an eventfd that [`Datapath::wake`](crate::control::Datapath::wake) writes
-/// to, and whoever sets `stop`.
+/// Runs a device's datapath until `stop`, on this thread. `kick` is an eventfd that
+/// [`Datapath::wake`](crate::control::Datapath::wake) writes to, and whoever sets `stop`. `wrong` is told what a driver got wrong
+/// in a ring, outside of any visit, so that it may ask for a reset.
 ///
 /// # Errors
 /// Those of [`Plug::wait`].
-pub fn serve(port: &mut Port<Plug>, kick: &OwnedFd, stop: &AtomicBool) -> io::Result<()> {
+pub fn serve(
+    engine: &mut Engine<Plug>,
+    kick: &OwnedFd,
+    stop: &AtomicBool,
+    wrong: &mut dyn FnMut(Direction, u16, Wrong),
+) -> io::Result<()> {
     while !stop.load(Ordering::Acquire) {
-        if port.run_once(BUDGET) {
+        let Turn { more, held, due, .. } = engine.run_once(BUDGET);
+        while let Some((direction, queue, what)) = engine.take_wrong() {
+            wrong(direction, queue, what);
+        }
+        if more {
             continue;
         }
-        let timeout = if port.is_choked() { Duration::from_millis(20) } else { Duration::from_secs(1) };
-        // What comes meanwhile is not taken, and waking for it would be running in circles.
-        let choked = port.is_choked();
-        port.wire_mut().hungry &= !choked;
-        port.wire().wait(kick, timeout)?;
+        // What comes while a frame is held is not taken, and waking for it would be running in circles.
+        engine.port.hungry &= !held;
+        let left = due.map(|due| Duration::from_nanos(due.saturating_sub(engine.now())));
+        engine.port.wait(kick, left.unwrap_or(IDLE).min(IDLE))?;
     }
     Ok(())
 }

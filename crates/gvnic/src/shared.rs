@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::bus::{Interrupts, Memory};
 use crate::clock::Clock;
+use crate::fault::FaultPlan;
 use crate::irq::NotifyBlocks;
 use crate::queues::Queues;
 use crate::stats::Stats;
@@ -28,6 +29,8 @@ pub struct View {
     pub rss: Arc<Rss>,
     /// Largest IP packet, in bytes.
     pub mtu: u16,
+    /// What goes wrong; another one, even if it says the same, begins anew.
+    pub faults: Arc<FaultPlan>,
 }
 
 impl View {
@@ -55,7 +58,7 @@ pub struct Shared {
 
 impl Shared {
     pub(crate) fn new(blocks: u16, mtu: u16, memory: Arc<dyn Memory>, interrupts: Arc<dyn Interrupts>) -> Shared {
-        let (rules, rss) = (Arc::default(), Arc::new(Spread::new(1).compile()));
+        let (rules, faults, rss) = (Arc::default(), Arc::default(), Arc::new(Spread::new(1).compile()));
         Shared {
             memory,
             blocks: NotifyBlocks::new(blocks, interrupts),
@@ -63,7 +66,7 @@ impl Shared {
             clock: Clock::start(),
             link: AtomicBool::new(true),
             epoch: AtomicU64::new(0),
-            view: Mutex::new(Arc::new(View { epoch: 0, queues: Queues::default(), rules, rss, mtu })),
+            view: Mutex::new(Arc::new(View { epoch: 0, queues: Queues::default(), rules, rss, mtu, faults })),
         }
     }
 

@@ -1,97 +1,60 @@
-//! What a port is plugged into: takes frames, gives frames, and never waits.
+//! The seam between a device and the network: frames out of TX queues go into a [`Wire`], frames for RX queues come out of
+//! a [`Port`].
 
-use std::collections::VecDeque;
+use crate::frame::Headers;
 
-/// The other end of a port.
+/// A frame on its way.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    /// Its bytes, without a check sequence.
+    pub bytes: &'a [u8],
+    /// What is known about it.
+    pub known: Option<Known>,
+}
+
+/// What a device knows about a frame it has made, so that another that gets it directly need not find out again. Whoever
+/// changes the bytes forgets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Where its headers are.
+    pub headers: Headers,
+    /// Whether the device filled in its checksums.
+    pub sums: bool,
+}
+
+impl<'a> Frame<'a> {
+    /// A frame nobody knows anything about.
+    pub fn new(bytes: &'a [u8]) -> Frame<'a> {
+        Frame { bytes, known: None }
+    }
+}
+
+/// What became of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Sent {
+    /// It is on its way.
+    Taken,
+    /// It was dropped, by a fault.
+    Lost,
+    /// It was dropped: the link is down.
+    Unplugged,
+    /// There is no room now: it is to be offered again.
+    Full,
+}
+
+/// Where frames go.
 pub trait Wire {
-    /// Takes a frame; false when there is no room now, and then it has not taken it.
-    fn send(&mut self, frame: &[u8]) -> bool;
-    /// Replaces `into` by the next frame; false when there is none.
-    fn receive(&mut self, into: &mut Vec<u8>) -> bool;
-    /// A burst has ended: what was kept back to be sent together goes now.
+    /// Takes a frame, or says that it cannot now. The bytes are the sender's again afterwards.
+    fn send(&mut self, frame: Frame<'_>) -> Sent;
+}
+
+/// Both directions: a cable to a switch. No call waits.
+pub trait Port: Wire {
+    /// The next frame for the device, without taking it; the same until it is taken.
+    fn peek(&mut self) -> Option<Frame<'_>>;
+    /// Removes the frame that [`Port::peek`] has shown.
+    fn take(&mut self);
+    /// Passes on what was collected; called once a burst.
     fn flush(&mut self) {}
-}
-
-/// Frames in order, whose buffers are used again.
-#[derive(Debug)]
-struct Pipe {
-    frames: VecDeque<Vec<u8>>,
-    spare: Vec<Vec<u8>>,
-    capacity: usize,
-}
-
-impl Pipe {
-    fn new(capacity: usize) -> Pipe {
-        Pipe { frames: VecDeque::new(), spare: Vec::new(), capacity }
-    }
-
-    fn send(&mut self, frame: &[u8]) -> bool {
-        if self.frames.len() >= self.capacity {
-            return false;
-        }
-        let mut bytes = self.spare.pop().unwrap_or_default();
-        bytes.clear();
-        bytes.extend_from_slice(frame);
-        self.frames.push_back(bytes);
-        true
-    }
-
-    fn receive(&mut self, into: &mut Vec<u8>) -> bool {
-        let Some(next) = self.frames.pop_front() else { return false };
-        self.spare.push(std::mem::replace(into, next));
-        true
-    }
-}
-
-/// A plug that connects a port to itself.
-#[derive(Debug)]
-pub struct Loop(Pipe);
-
-impl Loop {
-    /// With room for so many frames.
-    pub fn new(capacity: usize) -> Loop {
-        Loop(Pipe::new(capacity))
-    }
-}
-
-impl Wire for Loop {
-    fn send(&mut self, frame: &[u8]) -> bool {
-        self.0.send(frame)
-    }
-
-    fn receive(&mut self, into: &mut Vec<u8>) -> bool {
-        self.0.receive(into)
-    }
-}
-
-type Way = std::sync::Arc<std::sync::Mutex<Pipe>>;
-
-/// One end of a cable between two ports.
-#[derive(Debug)]
-pub struct Pair {
-    out: Way,
-    back: Way,
-}
-
-impl Pair {
-    /// Both ends of a cable, with room for so many frames in each direction.
-    pub fn new(capacity: usize) -> (Pair, Pair) {
-        let way = || Way::new(std::sync::Mutex::new(Pipe::new(capacity)));
-        let (a, b) = (way(), way());
-        (Pair { out: a.clone(), back: b.clone() }, Pair { out: b, back: a })
-    }
-}
-
-fn lock(way: &Way) -> std::sync::MutexGuard<'_, Pipe> {
-    way.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-impl Wire for Pair {
-    fn send(&mut self, frame: &[u8]) -> bool {
-        lock(&self.out).send(frame)
-    }
-
-    fn receive(&mut self, into: &mut Vec<u8>) -> bool {
-        lock(&self.back).receive(into)
-    }
 }

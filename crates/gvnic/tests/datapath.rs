@@ -1,468 +1,328 @@
-//! Frames through rings, with a driver of the rings: nothing is lost, repeated or written elsewhere.
+//! Devices with their engines, joined by a cable: what one driver sends, another gets, with registers, queues, doorbells and
+//! interrupts as they are.
 
 mod common;
+mod rings;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use common::{BASE, Bench, Driver, RxRing, TxRing, bench, bench_with, config, frame, tcp4, udp6};
-use gvnic::abi::dqo::About;
-use gvnic::config::PortConfig;
-use gvnic::port::{Loop, Pair, Port};
-use gvnic::rx::{Delivery, RxFrame, RxPlace};
-use gvnic::tx::{Limits, Scratch, TxPlace};
+use common::{BASE, Driver};
+use gvnic::engine::Direction;
+use rings::{Guest, Random, Recipe, Tso, TxDriver, cable, flow, lab, number, numbered};
 
-const BUDGET: usize = 64;
-
-fn one() -> Bench {
-    bench(PortConfig { queue_pairs: 1, ..config() })
-}
-
-/// A driver with a queue of each direction.
-fn open<'a>(bench: &'a Bench, size: u16, header: u16) -> (Driver<'a>, TxRing, RxRing) {
-    let mut driver = Driver::probe(bench, 1);
-    let (tx, rx) = (driver.rings(size), driver.rings(size));
-    assert_eq!(driver.execute(driver.create_tx(0, &tx)), 1);
-    assert_eq!(driver.execute(driver.create_rx(0, &rx, header)), 1);
-    let (tx, rx) = (TxRing::new(&driver, tx), RxRing::new(&driver, rx));
-    (driver, tx, rx)
-}
-
-fn post(driver: &Driver<'_>, rx: &mut RxRing) {
-    let tail = rx.post();
-    driver.ring(&rx.ring, tail);
-}
-
-fn looped(bench: &Bench) -> Port<Loop> {
-    Port::new(Arc::clone(bench.control.shared()), Loop::new(4096))
-}
-
-fn run<W: gvnic::port::Wire>(port: &mut Port<W>) {
-    for _ in 0..10_000 {
-        if !port.run_once(BUDGET) {
-            return;
+#[test]
+fn what_one_sends_the_other_gets_both_ways() {
+    let (a, b) = lab(4);
+    let (one, other) = cable(8);
+    let (mut a, mut b) = (Guest::new(&a, 4, 64, one), Guest::new(&b, 4, 256, other));
+    a.post();
+    b.post();
+    for turn in 0..2 {
+        let (from, to) = if turn == 0 { (&mut a, &mut b) } else { (&mut b, &mut a) };
+        let got = flow(from, to, 3000, numbered);
+        let mut numbers: Vec<_> = got.iter().map(number).collect();
+        numbers.sort_unstable();
+        assert!(numbers == (0..3000).collect::<Vec<_>>());
+        for frame in &got {
+            assert!(frame.frame() == numbered(number(frame)));
+            assert_eq!((frame.processed, frame.errors, frame.split), (true, (false, false), true));
+            assert_ne!(frame.hash, 0);
+            assert!(frame.timestamp.is_some());
         }
+        let status = to.bench.control.status();
+        assert!(status.rx.iter().take(4).all(|queue| queue.frames.frames > 300), "flows are spread");
     }
-    panic!("it goes on for ever");
-}
-
-/// Every descriptor came back or was abandoned.
-fn balanced(bench: &Bench) {
-    bench.control.function_reset();
-    let status = bench.control.status();
-    for ledger in status.rx.iter().map(|q| q.buffers).chain(status.tx.iter().map(|q| q.descriptors)) {
-        assert_eq!((ledger.outstanding(), ledger.excess()), (0, 0), "{ledger:?}");
-        assert!(ledger.consumed >= ledger.returned, "{ledger:?}");
-    }
+    a.accounted();
+    b.accounted();
+    assert!(!a.bench.raised.take().is_empty() && !b.bench.raised.take().is_empty());
 }
 
 #[test]
-fn rings_wrap_many_times_and_every_frame_comes_back() {
-    let bench = one();
-    let (driver, mut tx, mut rx) = open(&bench, 64, 128);
-    let mut port = looped(&bench);
-    let memory = bench.ram.alloc(16 * 2048);
-    let (mut sent, mut completed, mut reports) = (Vec::new(), 0, 0);
-    for n in 0..1000usize {
-        post(&driver, &mut rx);
-        let bytes = frame(n % 1400 + 1, n);
-        let at = memory + (n % 16) as u64 * 2048;
-        bench.ram.poke(at, &bytes);
-        assert!(tx.free() > 8, "the ring moves on: {} free at {n}", tx.free());
-        tx.add(at, bytes.len(), (n % 32) as u16, [1 << 14, 600, 999][n % 3], None);
-        sent.push(bytes);
-        driver.ring(&tx.ring, tx.tail);
-        if n % 3 == 2 {
-            run(&mut port);
-            for (kind, value) in tx.poll() {
-                match kind {
-                    2 => {
-                        assert_eq!(usize::from(value), completed % 32);
-                        completed += 1;
-                    }
-                    4 => reports += 1,
-                    _ => panic!("completion {kind}"),
-                }
-            }
-            let received = rx.poll();
-            assert_eq!(received.len(), sent.len());
-            for (got, sent) in received.iter().zip(sent.drain(..)) {
-                assert!(got.bytes() == sent, "frame {n}");
-                assert!(got.split && got.buffers == 1);
-                let header = if sent[12] == 8 { 54 } else { 62 };
-                assert_eq!(got.header.len(), header);
-                assert_eq!(got.last[8] & 0b111_1010, 0b1010, "whole, processed, and both checksums right");
-            }
+fn a_stream_is_cut_here_and_merged_there() {
+    let (a, b) = lab(1);
+    let (one, other) = cable(64);
+    let (mut a, mut b) = (Guest::new(&a, 1, 256, one), Guest::new(&b, 1, 256, other));
+    a.post();
+    b.post();
+    let mut random = Random(5);
+    let mut sequence = 7_u32;
+    for n in 0..50 {
+        let payload = random.bytes(60_000);
+        let recipe = Recipe { sequence, v6: n % 2 == 0, flags: 0x18, ..Recipe { payload, ..Recipe::tcp(0) } };
+        sequence = sequence.wrapping_add(60_000);
+        let tso = Tso { mss: 8000, header: recipe.header() as u8 };
+        a.tx[0].send(&recipe.packet(), &[recipe.header(), 4096, 32_000], Some(tso), true).unwrap();
+        a.kick();
+        a.engine.run_once(8);
+        b.engine.run_once(8);
+        let got = b.poll();
+        a.poll();
+        assert_eq!((got.len(), got[0].segment, got[0].errors), (1, 8000, (false, false)));
+        assert!(got[0].frame() == recipe.frame() && got[0].data == recipe.payload, "{n}");
+    }
+    a.accounted();
+    b.accounted();
+}
+
+#[test]
+fn a_full_wire_and_an_empty_ring_lose_nothing() {
+    let (a, b) = lab(1);
+    let (one, other) = cable(4);
+    let (mut a, mut b) = (Guest::new(&a, 1, 64, one), Guest::new(&b, 1, 64, other));
+    b.engine.receiver.set_patience(Duration::from_secs(3600));
+    let mut sent = 0;
+    let fill = |a: &mut Guest<'_>, sent: &mut usize| {
+        while a.tx[0].send(&numbered(*sent), &[], None, true).is_some() {
+            *sent += 1;
         }
-    }
-    assert_eq!(completed, 999);
-    assert!(reports > 50, "{reports}");
-    balanced(&bench);
-}
-
-#[test]
-fn every_payload_from_0_to_8192_is_split_where_it_should() {
-    let bench = one();
-    let (driver, mut tx, mut rx) = open(&bench, 64, 128);
-    let mut port = looped(&bench);
-    let at = bench.ram.alloc(16384);
-    for length in 0..=8192usize {
-        post(&driver, &mut rx);
-        let bytes = tcp4(length, length);
-        bench.ram.poke(at, &bytes);
-        tx.add(at, bytes.len(), 0, 16383, None);
-        driver.ring(&tx.ring, tx.tail);
-        run(&mut port);
-        tx.poll();
-        let received = rx.poll();
-        assert_eq!(received.len(), 1, "{length}");
-        assert!((&received[0].header[..], &received[0].payload[..]) == bytes.split_at(54), "{length}");
-        assert_eq!(received[0].buffers, length.div_ceil(4096).max(1));
-    }
-    balanced(&bench);
-}
-
-fn limits() -> Limits {
-    Limits { mtu: 9000, link: true, packets: 64 }
-}
-
-#[test]
-fn frames_of_64_kib_take_as_many_buffers_as_they_need() {
-    for (header, split, overflow) in [(54, true, false), (0, false, false), (128, true, false), (129, false, true)] {
-        let bench = one();
-        let (driver, _, mut rx) = open(&bench, 64, 128);
-        post(&driver, &mut rx);
-        let view = bench.control.shared().view();
-        let queue = view.queues.rx(0).unwrap();
-        let mut place = RxPlace::default();
-        let bytes = tcp4(65535 - 40, 5);
-        let about = About { segment: Some(1448), hash: 0x0102_0304, ..About::default() };
-        let memory = bench.control.shared().memory();
-        let frame = RxFrame { bytes: &bytes, header, about };
-        let needed = if split { (bytes.len() - header).div_ceil(4096) } else { bytes.len().div_ceil(4096) };
-        for _ in 0..63 / needed {
-            assert_eq!(place.deliver(queue, &queue.enter().unwrap(), memory, &frame), Delivery::Done);
+        a.kick();
+        let turn = a.engine.run_once(64);
+        a.poll();
+        turn
+    };
+    // First the backlog fills, then the cable, then the sender's ring.
+    let stuck = loop {
+        let (from, to) = (fill(&mut a, &mut sent), b.engine.run_once(64));
+        if from.sent == 0 && to.received == 0 {
+            break (from, to);
         }
-        let written = bench.ram.written();
-        assert_eq!(place.deliver(queue, &queue.enter().unwrap(), memory, &frame), Delivery::Full);
-        assert_eq!(bench.ram.written(), written, "nothing happened");
-        for got in rx.poll() {
-            assert!(got.bytes() == bytes);
-            assert_eq!((got.split, got.overflow, got.buffers), (split, overflow, needed));
-            assert_eq!(got.header.len(), if split { header } else { 0 });
-            assert_eq!(got.last[7] & 4, 4, "merged");
-            assert_eq!(got.last[14..20], [0xa8, 5, 4, 3, 2, 1]);
+        assert!(sent < 10_000, "what waits is bounded");
+    };
+    assert!(stuck.0.port_full && stuck.1.held && stuck.1.due.is_some() && !stuck.1.more);
+    let mut numbers = Vec::new();
+    b.post();
+    while numbers.len() < sent {
+        a.engine.run_once(64);
+        b.engine.run_once(64);
+        numbers.extend(b.poll().iter().map(number));
+        a.poll();
+    }
+    assert_eq!(numbers, (0..sent).collect::<Vec<_>>(), "in order, and all");
+    a.accounted();
+    b.accounted();
+}
+
+/// TCP over IPv4 to port 5200 + n goes to queue n.
+fn steer(driver: &mut Driver<'_>, queues: u16) {
+    for queue in 0..queues {
+        let mut rule = [0; 84];
+        (rule[1], rule[3]) = (0, queue as u8);
+        rule[4 + 34..4 + 36].copy_from_slice(&(5200 + queue).to_be_bytes());
+        rule[44 + 34..44 + 36].fill(0xff);
+        assert_eq!(driver.flow_rule(0, u32::from(queue), &rule), 1);
+    }
+}
+
+#[test]
+fn a_queue_that_starves_loses_its_own_frames_and_holds_up_no_other() {
+    let (a, b) = lab(2);
+    let (one, other) = cable(64);
+    let (mut a, mut b) = (Guest::new(&a, 1, 256, one), Guest::new(&b, 2, 64, other));
+    steer(&mut b.driver, 2);
+    b.engine.receiver.set_patience(Duration::from_secs(3600));
+    let post = |b: &mut Guest<'_>, queue: usize| {
+        b.rx[queue].post(u32::MAX);
+        b.driver.ring(&b.resources[queue].1, b.rx[queue].doorbell);
+    };
+    let send = |a: &mut Guest<'_>, b: &mut Guest<'_>, queue: u16, count: u16| {
+        for n in 0..count {
+            let frame = Recipe { ports: (n, 5200 + queue), ..Recipe::tcp(100) }.frame();
+            a.tx[0].send(&frame, &[], None, true).unwrap();
         }
-        balanced(&bench);
+        a.kick();
+        a.engine.run_once(64);
+        a.poll();
+        b.engine.run_once(64)
+    };
+    let counts = |b: &Guest<'_>, queue: usize| {
+        let frames = b.bench.control.status().rx[queue].frames;
+        (frames.frames, frames.drop_no_buffer)
+    };
+    post(&mut b, 0);
+    let turn = send(&mut a, &mut b, 1, 20);
+    assert!(turn.received == 20 && !turn.held && turn.due.is_some());
+    send(&mut a, &mut b, 0, 20);
+    assert_eq!((counts(&b, 0), counts(&b, 1)), ((20, 0), (0, 0)), "what is behind is not held up");
+    // Its patience ends: what waits is lost, and from then on everything, at once.
+    b.engine.receiver.set_patience(Duration::ZERO);
+    assert_eq!(b.engine.run_once(64).due, None);
+    assert_eq!(counts(&b, 1), (0, 20));
+    b.engine.receiver.set_patience(Duration::from_secs(3600));
+    send(&mut a, &mut b, 1, 5);
+    assert_eq!(counts(&b, 1), (0, 25));
+    // With buffers it goes on, and may be waited for again.
+    post(&mut b, 1);
+    send(&mut a, &mut b, 1, 30);
+    assert_eq!(counts(&b, 1), (30, 25));
+    send(&mut a, &mut b, 1, 10);
+    assert_eq!(counts(&b, 1), (32, 25), "buffers come in 32s; the rest waits");
+    assert_eq!(b.poll().len(), 20 + 32);
+    b.engine.run_once(64);
+    assert_eq!((counts(&b, 1), b.poll().len()), ((40, 25), 8));
+    b.accounted();
+}
+
+/// Frames that wait for a queue that ends are lost with it, and counted.
+#[test]
+fn what_waits_for_a_queue_ends_with_it_or_with_the_link() {
+    let (a, b) = lab(1);
+    let (one, other) = cable(64);
+    let (mut a, mut b) = (Guest::new(&a, 1, 64, one), Guest::new(&b, 1, 64, other));
+    b.engine.receiver.set_patience(Duration::from_secs(3600));
+    for n in 0..9 {
+        a.tx[0].send(&numbered(n), &[], None, true).unwrap();
     }
+    a.kick();
+    a.engine.run_once(64);
+    b.engine.run_once(4);
+    b.bench.control.set_link(false);
+    b.engine.run_once(0);
+    b.bench.control.set_link(true);
+    b.engine.run_once(64);
+    assert_eq!(b.driver.destroy_rx(0), 1);
+    b.engine.run_once(64);
+    let frames = b.bench.control.status().rx[0].frames;
+    assert_eq!((frames.drop_link_down, frames.drop_no_queue, frames.frames), (4, 5, 0));
 }
 
 #[test]
-fn a_queue_without_split_gets_whole_frames() {
-    let bench = one();
-    let (driver, mut tx, mut rx) = open(&bench, 64, 0);
-    let mut port = looped(&bench);
-    post(&driver, &mut rx);
-    let at = bench.ram.alloc(16384);
-    let bytes = udp6(8000, 1);
-    bench.ram.poke(at, &bytes);
-    tx.add(at, bytes.len(), 3, 5000, None);
-    driver.ring(&tx.ring, tx.tail);
-    run(&mut port);
-    let received = rx.poll();
-    assert_eq!((received.len(), received[0].split, received[0].buffers), (1, false, 2));
-    assert!(received[0].payload == bytes);
+fn a_wrong_ring_stops_its_queue_and_no_other() {
+    let (a, b) = lab(2);
+    let (one, other) = cable(64);
+    let (mut a, mut b) = (Guest::new(&a, 2, 64, one), Guest::new(&b, 2, 64, other));
+    a.post();
+    b.post();
+    a.tx[0].push([0xff; 16]);
+    a.kick();
+    a.engine.run_once(8);
+    let (direction, queue, wrong) = a.engine.take_wrong().unwrap();
+    assert_eq!((direction, queue), (Direction::Tx, 0));
+    assert_eq!(wrong.to_string(), "descriptor 0 is of type 0x1f, which does not exist");
+    assert_eq!(a.engine.take_wrong(), None);
+    a.tx[1].send(&numbered(1), &[], None, true).unwrap();
+    a.kick();
+    assert_eq!((a.engine.run_once(8).sent, a.engine.take_wrong()), (1, None));
+    b.engine.run_once(8);
+    assert_eq!(b.poll().len(), 1);
+    // Created anew, it works.
+    assert_eq!(a.driver.destroy_tx(0), 1);
+    let create = a.driver.create_tx(0, &a.resources[0].0);
+    assert_eq!(a.driver.execute(create), 1);
+    a.bench.ram.poke(a.tx[0].setup.completion_ring, &[0; 64 * 8]);
+    a.tx[0] = TxDriver::over(&a.bench.ram, a.tx[0].setup, 64 << 10);
+    a.tx[0].send(&numbered(2), &[], None, true).unwrap();
+    a.kick();
+    assert_eq!((a.engine.run_once(8).sent, a.tx[0].poll().len()), (1, 1));
 }
 
 #[test]
-fn segments_wait_for_room_and_none_is_lost_or_repeated() {
-    let bench = one();
-    let (driver, mut tx, _) = open(&bench, 64, 128);
-    let at = bench.ram.alloc(65536);
-    let bytes = tcp4(20_000, 9);
-    bench.ram.poke(at, &bytes);
-    tx.add(at, bytes.len(), 7, 16383, Some((1448, 54)));
-    tx.add(at, 500, 8, 16383, None);
-    driver.ring(&tx.ring, tx.tail);
-    let view = bench.control.shared().view();
-    let queue = view.queues.tx(0).unwrap();
-    let (mut place, mut scratch) = (TxPlace::default(), Scratch::default());
-    let mut taken: Vec<Vec<u8>> = Vec::new();
-    for room in [3usize, 0, 5, 1, 0, 4, 2, 9] {
-        let before = taken.len();
-        let mut sink = |frame: &[u8]| {
-            let fits = taken.len() < before + room;
-            if fits {
-                taken.push(frame.to_vec());
-            }
-            fits
-        };
-        let visit = queue.enter().unwrap();
-        place.run(queue, &visit, bench.control.shared().memory(), &limits(), &mut scratch, &mut sink);
-        let packets: Vec<u16> = tx.poll().into_iter().filter(|c| c.0 == 2).map(|c| c.1).collect();
-        match taken.len() {
-            14 if before < 14 => assert_eq!(packets, [7], "completed with its last segment"),
-            15 if before < 14 => assert_eq!(packets, [7, 8]),
-            15 if before < 15 => assert_eq!(packets, [8]),
-            _ => assert!(packets.is_empty(), "{packets:?} after {}", taken.len()),
+fn a_wrong_buffer_stops_its_queue() {
+    let (a, b) = lab(1);
+    let (one, other) = cable(64);
+    let (mut a, mut b) = (Guest::new(&a, 1, 64, one), Guest::new(&b, 1, 64, other));
+    b.post();
+    b.bench.ram.poke(b.rx[0].setup.buffer_ring + 8, &(BASE - 4096).to_le_bytes());
+    for n in 0..3 {
+        a.tx[0].send(&numbered(n), &[], None, true).unwrap();
+    }
+    a.kick();
+    a.engine.run_once(8);
+    assert_eq!(b.engine.run_once(8).received, 3, "they are dropped");
+    let (direction, queue, wrong) = b.engine.take_wrong().unwrap();
+    assert_eq!((direction, queue), (Direction::Rx, 0));
+    assert!(wrong.to_string().starts_with("RX buffer 0: the guest gave 200 bytes"), "{wrong}");
+    assert_eq!(b.bench.control.status().rx[0].frames.drop_bad_address, 3);
+}
+
+#[test]
+fn a_link_that_is_down_drops_both_ways_and_completes() {
+    let (a, b) = lab(1);
+    let (one, other) = cable(64);
+    let (mut a, mut b) = (Guest::new(&a, 1, 64, one), Guest::new(&b, 1, 64, other));
+    a.post();
+    b.post();
+    b.bench.control.set_link(false);
+    assert_eq!(flow(&mut a, &mut b, 10, numbered).len(), 0);
+    a.bench.control.set_link(false);
+    assert_eq!(flow(&mut a, &mut b, 10, numbered).len(), 0);
+    let (at_a, at_b) = (a.bench.control.status().tx[0].frames, b.bench.control.status().rx[0].frames);
+    assert_eq!((at_a.drop_link_down, at_b.drop_link_down), (10, 10));
+    a.bench.control.set_link(true);
+    b.bench.control.set_link(true);
+    assert_eq!(flow(&mut a, &mut b, 10, numbered).len(), 10);
+    a.accounted();
+    b.accounted();
+}
+
+/// 1,000 resets, 1,000 restarts of a queue and 1,000 link flaps in the middle of traffic: it goes on each time, and the books
+/// balance.
+#[test]
+fn queues_and_devices_restart_in_mid_traffic() {
+    let (a, b) = lab(1);
+    let (one, other) = cable(16);
+    let mut a = Guest::new(&a, 1, 64, one);
+    let mut b = Guest::new(&b, 1, 64, other);
+    a.post();
+    b.post();
+    let mut random = Random(9);
+    for n in 0..3000 {
+        for n in 0..random.between(1, 12) {
+            a.tx[0].send(&numbered(n), &[], None, true);
         }
-    }
-    assert_eq!(taken.len(), 15);
-    let joined: Vec<u8> = taken[..14].iter().flat_map(|f| f[54..].to_vec()).collect();
-    assert!(joined == bytes[54..]);
-    for (n, segment) in taken[..14].iter().enumerate() {
-        assert_eq!(u32::from_be_bytes(segment[38..42].try_into().unwrap()), 1 + n as u32 * 1448);
-    }
-    let counted = queue.counters().count();
-    assert_eq!((counted.frames, counted.packets, counted.segmented_packets), (15, 2, 1));
-    balanced(&bench);
-}
-
-#[test]
-fn frames_wait_for_buffers_up_to_the_patience() {
-    for (patience, arrive) in [(Duration::from_secs(3600), true), (Duration::ZERO, false)] {
-        let bench = one();
-        let (driver, mut tx, mut rx) = open(&bench, 64, 128);
-        let mut port = looped(&bench).with_patience(patience);
-        let at = bench.ram.alloc(16384);
-        let bytes = tcp4(8800, 3);
-        bench.ram.poke(at, &bytes);
-        let frames = 100;
-        for n in 0..frames {
-            tx.add(at, bytes.len(), n, 16383, None);
-            driver.ring(&tx.ring, tx.tail);
-            run(&mut port);
-            tx.poll();
+        a.kick();
+        a.engine.run_once(random.between(1, 8));
+        b.engine.run_once(random.between(1, 8));
+        let (bench, size) = (b.bench, 64);
+        if n % 3 == 0 {
+            bench.control.set_link(false);
+            a.engine.run_once(random.between(0, 8));
+            b.engine.run_once(random.between(0, 8));
+            bench.control.set_link(true);
+        } else if n % 3 == 1 {
+            b.driver.release();
+            bench.ram.free_all();
+            b.driver = Driver::probe(bench, 1);
+            (b.resources, b.tx, b.rx) = Guest::open(&mut b.driver, bench, 1, size);
+        } else {
+            assert_eq!(b.driver.destroy_rx(0), 1);
+            let written = bench.ram.written();
+            b.engine.run_once(8);
+            assert_eq!(bench.ram.written(), written, "a queue that has ended is not touched");
+            let setup = b.rx[0].setup;
+            bench.ram.poke(setup.completion_ring, &[0; 64 * 32]);
+            let create = b.driver.create_rx(0, &b.resources[0].1, 128);
+            assert_eq!(b.driver.execute(create), 1);
+            // Its buffers are where they were.
+            b.rx[0].restart();
         }
-        assert_eq!(port.is_choked(), arrive);
-        let mut arrived = 0;
-        loop {
-            post(&driver, &mut rx);
-            run(&mut port);
-            let received = rx.poll();
-            assert!(received.iter().all(|got| got.bytes() == bytes));
-            arrived += received.len() as u64;
-            if received.is_empty() {
-                break;
-            }
-        }
-        let counted = bench.control.status().rx[0].frames;
-        assert_eq!(arrived == 100, arrive, "{arrived}");
-        assert_eq!((counted.frames, counted.drop_no_buffer), (arrived, 100 - arrived));
-        balanced(&bench);
+        b.poll();
+        let before = b.bench.control.status().rx[0].frames.frames;
+        a.poll();
+        while a.engine.run_once(8).sent + b.engine.run_once(8).received > 0 {}
+        a.tx[0].send(&numbered(1), &[], None, true).expect("room");
+        a.kick();
+        while a.engine.run_once(8).sent + b.engine.run_once(8).received > 0 {}
+        assert!(b.bench.control.status().rx[0].frames.frames > before, "{n}: traffic goes on");
+        assert!(!b.poll().is_empty());
+        a.poll();
     }
+    assert_eq!(b.driver.destroy_rx(0), 1);
+    let buffers = b.bench.control.status().rx[0].buffers;
+    assert_eq!((buffers.posted, buffers.excess()), (buffers.returned + buffers.abandoned, 0), "none is leaked");
+    a.accounted();
 }
 
+/// A rule sends a flow to its queue, whatever the hash says.
 #[test]
-fn frames_go_from_port_to_port_and_a_queue_begins_anew_when_it_is_created_again() {
-    let (left, right) = (one(), one());
-    let (a, mut tx, _) = open(&left, 64, 128);
-    let (mut b, _, mut rx) = open(&right, 64, 128);
-    let (wire_a, wire_b) = Pair::new(64);
-    let mut port_a = Port::new(Arc::clone(left.control.shared()), wire_a);
-    let mut port_b = Port::new(Arc::clone(right.control.shared()), wire_b);
-    let at = left.ram.alloc(4096);
-    for round in 0..20usize {
-        for n in 0..5 + round % 3 {
-            post(&b, &mut rx);
-            let bytes = frame(100 + n, n);
-            left.ram.poke(at, &bytes);
-            tx.add(at, bytes.len(), 0, 4096, None);
-            a.ring(&tx.ring, tx.tail);
-            run(&mut port_a);
-            tx.poll();
-            run(&mut port_b);
-            let got = rx.poll();
-            assert_eq!(got.len(), 1, "round {round}");
-            assert!(got[0].bytes() == bytes);
-        }
-        assert_eq!(b.destroy_rx(0), 1);
-        let ring = b.rings(64);
-        assert_eq!(b.execute(b.create_rx(0, &ring, 128)), 1);
-        rx = RxRing::new(&b, ring);
-        right.ram.poke(ring.completions, &[0; 2048]);
-    }
-}
-
-#[test]
-fn a_link_that_is_down_passes_nothing_and_completes_everything() {
-    let bench = one();
-    let (driver, mut tx, mut rx) = open(&bench, 64, 128);
-    let mut port = looped(&bench);
-    post(&driver, &mut rx);
-    bench.control.set_link(false);
-    let at = bench.ram.alloc(4096);
-    bench.ram.poke(at, &tcp4(100, 0));
-    tx.add(at, 154, 4, 4096, None);
-    driver.ring(&tx.ring, tx.tail);
-    run(&mut port);
-    assert_eq!(tx.poll(), [(2, 4)]);
-    assert!(rx.poll().is_empty());
-    assert_eq!(bench.control.status().tx[0].frames.drop_link_down, 1);
-}
-
-#[test]
-fn one_event_for_a_burst() {
-    let bench = one();
-    let (driver, mut tx, mut rx) = open(&bench, 64, 128);
-    let mut port = looped(&bench);
-    post(&driver, &mut rx);
-    driver.enable(0);
-    driver.enable(1);
-    let at = bench.ram.alloc(4096);
-    bench.ram.poke(at, &tcp4(100, 0));
-    for n in 0..10 {
-        tx.add(at, 154, n, 4096, None);
-    }
-    driver.ring(&tx.ring, tx.tail);
-    bench.raised.take();
-    run(&mut port);
-    assert_eq!(bench.raised.take(), [0, 1]);
-    assert_eq!((tx.poll().len(), rx.poll().len()), (10, 10));
-}
-
-/// Descriptors of a packet that is refused, and what is counted.
-#[test]
-fn hostile_packets_are_dropped_and_completed() {
-    enum Count {
-        Malformed,
-        BadAddress,
-        Oversize,
-    }
-    use Count::{BadAddress, Malformed, Oversize};
-    const END: u8 = 1 << 5;
-    let at = BASE + (7 << 20);
-    let piece = TxRing::piece;
-    let cut = TxRing::segmentation;
-    let mut unknown = [0u8; 16];
-    unknown[8] = 0x1f;
-    let mut disabled = cut(4946, 1448, 54);
-    disabled[8] = 0x5;
-    let two = |first, second| vec![first, second];
-    let cases: Vec<(&str, Vec<[u8; 16]>, Count)> = vec![
-        ("no memory there", vec![piece(1, 100, 9, END)], BadAddress),
-        ("around the end of the address space", vec![piece(u64::MAX - 10, 100, 9, END)], BadAddress),
-        ("over the end of memory", vec![piece(BASE + (8 << 20) - 50, 100, 9, END)], BadAddress),
-        ("second piece nowhere", two(piece(at, 100, 9, 0), piece(0, 100, 9, END)), BadAddress),
-        ("no bytes", vec![piece(at, 0, 9, END)], Malformed),
-        ("too short", vec![piece(at, 16, 9, END)], Malformed),
-        ("an empty piece", two(piece(at, 0, 9, 0), piece(at, 100, 9, END)), Malformed),
-        ("longer than the MTU", vec![piece(at, 9019, 9, END)], Oversize),
-        ("longer in pieces", two(piece(at, 9000, 9, 0), piece(at, 9000, 9, END)), Oversize),
-        ("unknown descriptor", two(unknown, piece(at, 100, 9, END)), Malformed),
-        ("context in between", vec![piece(at, 60, 9, 0), TxRing::context(), piece(at, 60, 9, END)], Malformed),
-        ("segmentation in between", vec![piece(at, 60, 9, 0), cut(60, 100, 54), piece(at, 60, 9, END)], Malformed),
-        ("segmentation twice", vec![cut(4946, 1448, 54), cut(4946, 1448, 54), piece(at, 5000, 9, END)], Malformed),
-        ("segmentation that is off", two(disabled, piece(at, 5000, 9, END)), Malformed),
-        ("segments of nothing", two(cut(4946, 0, 54), piece(at, 5000, 9, END)), Malformed),
-        ("small segments", two(cut(4946, 87, 54), piece(at, 5000, 9, END)), Malformed),
-        ("large segments", two(cut(4946, 9729, 54), piece(at, 5000, 9, END)), Malformed),
-        ("segments over the MTU", two(cut(11946, 9000, 54), piece(at, 12000, 9, END)), Oversize),
-        ("too much payload", two(cut(4947, 1448, 54), piece(at, 5000, 9, END)), Malformed),
-        ("too little payload", two(cut(4945, 1448, 54), piece(at, 5000, 9, END)), Malformed),
-        ("no payload", two(cut(0, 1448, 54), piece(at, 54, 9, END)), Malformed),
-        ("no headers", two(cut(5000, 1448, 0), piece(at, 5000, 9, END)), Malformed),
-        ("other headers", two(cut(4900, 1448, 100), piece(at, 5000, 9, END)), Malformed),
-        ("payload beyond all", two(cut(0xff_ffff, 1448, 54), piece(at, 5000, 9, END)), Malformed),
-        (
-            "more than 262143",
-            [vec![cut(16383 * 17 - 54, 1448, 54)], vec![piece(at, 16383, 9, 0); 16], vec![piece(at, 16383, 9, END)]]
-                .concat(),
-            Malformed,
-        ),
-        ("too many pieces", [vec![piece(at, 1, 9, 0); 200], vec![piece(at, 1, 9, END)]].concat(), Malformed),
-    ];
-    let bench = one();
-    let (driver, mut tx, _) = open(&bench, 512, 128);
-    let mut port = looped(&bench);
-    for (what, descriptors, count) in cases {
-        bench.ram.poke(at, &tcp4(4946, 0));
-        let before = bench.control.status().tx[0].frames;
-        for descriptor in &descriptors {
-            tx.put(descriptor);
-        }
-        driver.ring(&tx.ring, tx.tail);
-        run(&mut port);
-        assert_eq!(tx.poll(), [(2, 9)], "{what}");
-        let after = bench.control.status().tx[0].frames;
-        let counts = |of: gvnic::stats::TxCount| match count {
-            Malformed => of.drop_malformed,
-            BadAddress => of.drop_bad_address,
-            Oversize => of.drop_oversize,
-        };
-        assert_eq!(counts(after), counts(before) + 1, "{what}");
-        assert_eq!((after.drops(), after.frames), (before.drops() + 1, before.frames), "{what}");
-        // And the ring goes on.
-        tx.add(at, 1000, 1, 4096, None);
-        driver.ring(&tx.ring, tx.tail);
-        run(&mut port);
-        assert_eq!(tx.poll().first(), Some(&(2, 1)), "{what}");
-    }
-    balanced(&bench);
-}
-
-#[test]
-fn buffers_that_are_nowhere_go_back_with_an_error() {
-    for (offset, length) in [(8, 100), (8, 8000), (16, 100)] {
-        let bench = one();
-        let (driver, mut tx, mut rx) = open(&bench, 64, 128);
-        let mut port = looped(&bench);
-        let at = bench.ram.alloc(16384);
-        post(&driver, &mut rx);
-        bench.ram.poke(rx.ring.ring + 32 + offset, &u64::MAX.to_le_bytes());
-        for n in 0..3 {
-            bench.ram.poke(at, &tcp4(length, 0));
-            tx.add(at, 54 + length, n, 16383, None);
-        }
-        driver.ring(&tx.ring, tx.tail);
-        run(&mut port);
-        let received = rx.poll();
-        assert_eq!(received.len(), 2, "{offset} {length}");
-        assert_eq!(rx.errors, length.div_ceil(4096));
-        assert_eq!(bench.control.status().rx[0].frames.drop_bad_address, 1);
-        balanced(&bench);
-    }
-}
-
-/// xorshift64 (Marsaglia, 2003).
-fn random(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
-}
-
-#[test]
-fn whatever_is_in_the_rings_it_ends_and_the_books_balance() {
-    for seed in 1..=40u64 {
-        let bench = bench_with(PortConfig { queue_pairs: 1, ..config() }, 2 << 20);
-        let (driver, mut tx, mut rx) = open(&bench, 64, 128);
-        let mut port = looped(&bench).with_patience(Duration::ZERO);
-        let at = bench.ram.alloc(16384);
-        bench.ram.poke(at, &tcp4(8000, 0));
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        rx.post();
-        for n in 0..60u16 {
-            let draw = random(&mut state);
-            match draw % 4 {
-                0 => tx.add(at, 60 + (draw >> 8) as usize % 8000, n, 700, None),
-                1 => tx.add(at, 8054, n, 16383, Some((1448, 54))),
-                _ => tx.add(at, 200, n, 16383, None),
-            }
-            // A few bytes of either ring, and of the frame, are something else now.
-            for _ in 0..draw >> 60 {
-                let draw = random(&mut state);
-                let (ring, size) = match draw % 3 {
-                    0 => (tx.ring.ring, 64 * 16),
-                    1 => (rx.ring.ring, 64 * 32),
-                    _ => (at, 80),
-                };
-                bench.ram.poke(ring + (draw >> 8) % size, &[(draw >> 32) as u8]);
-            }
-            driver.ring(&tx.ring, (random(&mut state) % 64) as u32);
-            driver.ring(&rx.ring, (random(&mut state) % 64) as u32);
-            run(&mut port);
-        }
-        balanced(&bench);
-    }
+fn rules_and_hashes_choose_the_queue() {
+    let (a, b) = lab(4);
+    let (one, other) = cable(64);
+    let (mut a, mut b) = (Guest::new(&a, 4, 64, one), Guest::new(&b, 4, 64, other));
+    a.post();
+    b.post();
+    steer(&mut b.driver, 4);
+    let tcp = |n: usize| Recipe { ports: (n as u16, 5203), ..Recipe::tcp(100) }.frame();
+    assert_eq!(flow(&mut a, &mut b, 100, tcp).len(), 100);
+    let frames: Vec<_> = b.bench.control.status().rx.iter().take(4).map(|q| q.frames.frames).collect();
+    assert_eq!(frames, [0, 0, 0, 100]);
 }

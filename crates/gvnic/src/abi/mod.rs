@@ -2,7 +2,7 @@
 //! device is elsewhere.
 //!
 //! Facts are those of Linux 7.3.4's driver, `drivers/net/ethernet/google/gve/` (its register, admin-queue and descriptor
-//! headers are GPL-2.0 OR MIT); files are named from there. Everything is big-endian but [`dqo`].
+//! headers are GPL-2.0 OR MIT); files are named from there. Everything but the rings ([`dqo`]) is big-endian.
 
 pub mod adminq;
 pub mod describe;

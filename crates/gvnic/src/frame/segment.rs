@@ -1,188 +1,125 @@
-//! Cutting a large TCP or UDP packet in segments that fit the wire: TSO and UDP_L4.
+//! Cutting a large packet into frames: TCP segmentation (TSO), and datagrams of one size (USO, `UDP_SEGMENT`).
 //!
-//! In: a frame of one header and up to 256 KiB of payload, and the size wanted. Out: frames, one at a time in a buffer of
-//! the caller's. [`Template`] is the half that needs no payload: a datapath that gathers payload from a guest's memory puts
-//! header and payload where they are wanted and has only the header finished.
+//! In: a gathered packet, its headers and the size of a segment. Out: one frame after another, *in the packet's own bytes*:
+//! a segment's headers are written over the end of the payload before it, which has been sent by then. So a payload is not
+//! copied once more, and a segment that could not be sent is simply asked for again.
 
 use thiserror::Error;
 
-use super::{IP_MAX, IPV6_HEADER, Parsed, checksum, field16, flag, put};
+use super::Headers;
+use super::checksum::{Sum, fill_ipv4, l4_checksum, pseudo, store};
+use crate::abi::dqo::tx::HEADER_MAX;
 use crate::abi::ptype::{L3, L4};
-use crate::frame::{be16, be32};
 
-/// Least payload of a segment, in bytes: `GVE_TX_MIN_TSO_MSS_DQO`, gve_desc_dqo.h. The driver segments itself below it
-/// (`gve_can_send_tso`, gve_tx_dqo.c); here it bounds what a few bytes of descriptors can ask for to 2979 frames.
-pub const MSS_MIN: u16 = 88;
-/// Most payload of a segment, in bytes: `GVE_TX_MAX_TSO_MSS_DQO`, gve_desc_dqo.h.
-pub const MSS_MAX: u16 = 9728;
-/// Most payload of the frame that is cut, in bytes: `GVE_DQO_TX_MAX`, gve.h.
-pub const PAYLOAD_MAX: usize = 0x3_ffff;
+/// FIN and PSH belong to a packet's last segment; CWR to its first (RFC 3168, 6.1.2: it answers once).
+const FIN: u8 = 0x01;
+const PSH: u8 = 0x08;
+const CWR: u8 = 0x80;
 
-/// Why a frame is not cut.
+/// Why a packet cannot be cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum SegmentError {
-    /// The size is none that the device has.
-    #[error("segments of {0} bytes: the device makes {MSS_MIN} to {MSS_MAX}")]
-    Mss(u16),
-    /// There is nothing here that knows how to be cut.
-    #[error("{l4:?} over {l3:?} is not cut in segments")]
-    NotSegmentable {
-        /// What the frame carries.
-        l3: L3,
-        /// What the packet carries.
-        l4: L4,
+pub enum Uncuttable {
+    /// It is neither TCP nor UDP, or a fragment.
+    #[error("it is neither TCP nor UDP over IP")]
+    Protocol,
+    /// The headers are not where the driver says.
+    #[error("its headers are {found} bytes, the driver says {told}")]
+    Header {
+        /// By the bytes.
+        found: usize,
+        /// By the descriptor.
+        told: usize,
     },
-    /// The headers end behind the frame.
-    #[error("the headers end at byte {headers} of a frame of {frame}")]
-    Headers {
-        /// Bytes of headers, by their own account.
-        headers: usize,
-        /// Bytes of the frame, or of the header that was handed in.
-        frame: usize,
-    },
-    /// The frame is larger than the device takes.
-    #[error("{0} bytes of payload in one frame: the device takes {PAYLOAD_MAX}")]
-    Payload(usize),
-    /// A segment would be larger than IP allows.
-    #[error("{headers} bytes of headers leave no room in a packet for a segment of {mss}")]
-    TooLong {
-        /// Bytes of headers.
-        headers: usize,
-        /// Bytes of payload wanted.
-        mss: u16,
-    },
+    /// There is nothing to send, or segments of nothing.
+    #[error("it has no payload, or segments of 0 bytes")]
+    Empty,
 }
 
-/// What all segments of a frame have in common, and what tells them apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Template {
-    parsed: Parsed,
-    mss: usize,
-    payload: usize,
-    /// IPv4's identification of the first segment.
-    id: u16,
-    /// TCP's sequence number and flags in the frame.
-    sequence: u32,
-    flags: u8,
-}
-
-impl Template {
-    /// From a frame's headers, which may have payload behind them or not; `payload` is what the whole frame has.
-    pub fn of(headers: &[u8], parsed: &Parsed, payload: usize, mss: u16) -> Result<Template, SegmentError> {
-        let (l3, l4) = (parsed.l3, parsed.l4);
-        if !(MSS_MIN..=MSS_MAX).contains(&mss) {
-            return Err(SegmentError::Mss(mss));
-        }
-        if !matches!(l3, L3::Ipv4 | L3::Ipv6) || !matches!(l4, L4::Tcp | L4::Udp) {
-            return Err(SegmentError::NotSegmentable { l3, l4 });
-        }
-        if payload > PAYLOAD_MAX {
-            return Err(SegmentError::Payload(payload));
-        }
-        let length = parsed.payload_at;
-        let short = SegmentError::Headers { headers: length, frame: headers.len() };
-        if length > headers.len() {
-            return Err(short);
-        }
-        if length.saturating_sub(parsed.l3_at) + usize::from(mss) > IP_MAX {
-            return Err(SegmentError::TooLong { headers: length, mss });
-        }
-        let id = if l3 == L3::Ipv4 { be16(headers, parsed.l3_at + 4).ok_or(short)? } else { 0 };
-        let (sequence, flags) = if l4 == L4::Tcp {
-            let flags = headers.get(parsed.l4_at + 13).copied().ok_or(short)?;
-            (be32(headers, parsed.l4_at + 4).ok_or(short)?, flags)
-        } else {
-            (0, 0)
-        };
-        Ok(Template { parsed: *parsed, mss: usize::from(mss), payload, id, sequence, flags })
-    }
-
-    /// Segments there are: at least one, for a frame with no payload is its own.
-    pub fn count(&self) -> usize {
-        self.payload.div_ceil(self.mss).max(1)
-    }
-
-    /// Which of the frame's payload the n-th segment has: bytes from the payload's start. Empty behind the last.
-    pub fn range(&self, n: usize) -> std::ops::Range<usize> {
-        let start = n.saturating_mul(self.mss).min(self.payload);
-        start..start.saturating_add(self.mss).min(self.payload)
-    }
-
-    /// Bytes of headers, the same in each.
-    pub fn header_len(&self) -> usize {
-        self.parsed.payload_at
-    }
-
-    /// Makes the n-th segment of the frame's headers and its own payload: lengths, identification, sequence number, flags
-    /// and checksums. The segment is as long as `segment`.
-    pub fn finish(&self, n: usize, segment: &mut [u8]) {
-        let parsed = Parsed { end: segment.len(), complete: true, ..self.parsed };
-        match parsed.l3 {
-            L3::Ipv4 => {
-                put(segment, parsed.l3_at + 2, field16(segment.len().saturating_sub(parsed.l3_at)).to_be_bytes());
-                // As Linux does it in software, with or without DF (`inet_gso_segment`, net/ipv4/af_inet.c).
-                put(segment, parsed.l3_at + 4, self.id.wrapping_add(n as u16).to_be_bytes());
-            }
-            _ => {
-                let headers = parsed.l3_at + IPV6_HEADER;
-                put(segment, parsed.l3_at + 4, field16(segment.len().saturating_sub(headers)).to_be_bytes());
-            }
-        }
-        if parsed.l4 == L4::Tcp {
-            put(segment, parsed.l4_at + 4, self.sequence.wrapping_add((n * self.mss) as u32).to_be_bytes());
-            put(segment, parsed.l4_at + 13, [self.flags_of(n)]);
-        } else {
-            put(segment, parsed.l4_at + 4, field16(segment.len().saturating_sub(parsed.l4_at)).to_be_bytes());
-        }
-        checksum::fill(segment, &parsed);
-    }
-
-    /// CWR answers the peer once (RFC 3168, 6.1.2), and the stream ends or wants delivery behind the last byte.
-    fn flags_of(&self, n: usize) -> u8 {
-        let not_first = if n == 0 { 0 } else { flag::CWR };
-        let not_last = if n + 1 == self.count() { 0 } else { flag::FIN | flag::PSH };
-        self.flags & !(not_first | not_last)
-    }
-}
-
-/// The segments of a frame, one after another.
+/// A packet that is being cut.
 #[derive(Debug, Clone)]
-pub struct Segments<'a> {
-    template: Template,
-    headers: &'a [u8],
-    payload: &'a [u8],
-    next: usize,
+pub struct Cut {
+    header: [u8; HEADER_MAX],
+    headers: Headers,
+    header_bytes: usize,
+    payload: usize,
+    mss: usize,
+    sequence: u32,
+    id: u16,
 }
 
-/// Cuts a frame in segments of `mss` bytes of payload, the last of what remains. All of the frame behind the headers is
-/// payload: IP's length has no room for a large one, and is not looked at.
-pub fn segments<'a>(frame: &'a [u8], parsed: &Parsed, mss: u16) -> Result<Segments<'a>, SegmentError> {
-    let short = SegmentError::Headers { headers: parsed.payload_at, frame: frame.len() };
-    let (headers, payload) = frame.split_at_checked(parsed.payload_at).ok_or(short)?;
-    Ok(Segments { template: Template::of(headers, parsed, payload.len(), mss)?, headers, payload, next: 0 })
-}
-
-impl Segments<'_> {
-    /// Replaces what is in the buffer by the next segment. `false`, and nothing done, when there is none.
-    pub fn next_into(&mut self, out: &mut Vec<u8>) -> bool {
-        if self.next >= self.template.count() {
-            return false;
+impl Cut {
+    /// Prepares to cut `packet` into segments of `mss` payload bytes, the last with the rest. `told` is how many bytes of
+    /// headers the driver says there are.
+    ///
+    /// # Errors
+    /// [`Uncuttable`], for a packet that cannot be cut at all.
+    pub fn new(packet: &[u8], headers: &Headers, told: usize, mss: usize) -> Result<Cut, Uncuttable> {
+        if !matches!(headers.l4, L4::Tcp | L4::Udp) {
+            return Err(Uncuttable::Protocol);
         }
-        let payload = self.payload.get(self.template.range(self.next)).unwrap_or_default();
-        out.clear();
-        out.extend_from_slice(self.headers);
-        out.extend_from_slice(payload);
-        self.template.finish(self.next, out);
-        self.next += 1;
-        true
+        let found = usize::from(headers.payload_at);
+        let Some(bytes) = packet.get(..found).filter(|_| found == told && found <= HEADER_MAX) else {
+            return Err(Uncuttable::Header { found, told });
+        };
+        let payload = packet.len() - found;
+        if payload == 0 || mss == 0 {
+            return Err(Uncuttable::Empty);
+        }
+        let mut header = [0; HEADER_MAX];
+        for (to, from) in header.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        let number = |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).copied().unwrap_or_default();
+        let sequence = u32::from_be_bytes(number(usize::from(headers.l4_at) + 4));
+        let [id_high, id_low, ..] = number(usize::from(headers.l3_at) + 4);
+        let id = u16::from_be_bytes([id_high, id_low]);
+        Ok(Cut { header, headers: *headers, header_bytes: found, payload, mss, sequence, id })
     }
 
-    /// Segments still to come.
-    pub fn remaining(&self) -> usize {
-        self.template.count() - self.next
+    /// How many segments there are; at least one.
+    pub fn segments(&self) -> usize {
+        self.payload.div_ceil(self.mss)
+    }
+
+    /// The headers of every segment but for their [`end`](Headers::end).
+    pub fn headers(&self, segment: &[u8]) -> Headers {
+        Headers { end: segment.len() as u32, ..self.headers }
+    }
+
+    /// The `n`-th segment, a whole frame, made in `packet`, whose bytes up to the segment's payload are lost. `None` behind
+    /// the last.
+    pub fn segment<'p>(&self, n: usize, packet: &'p mut [u8]) -> Option<&'p mut [u8]> {
+        let start = n.checked_mul(self.mss).filter(|start| *start < self.payload)?;
+        let length = (self.payload - start).min(self.mss);
+        let frame = packet.get_mut(start..start + self.header_bytes + length)?;
+        let (front, _) = frame.split_at_mut_checked(self.header_bytes)?;
+        front.copy_from_slice(self.header.get(..self.header_bytes)?);
+        let (l3, l4) = (usize::from(self.headers.l3_at), usize::from(self.headers.l4_at));
+        let l4_length = self.header_bytes - l4 + length;
+        if self.headers.l3 == L3::Ipv4 {
+            store(frame, l3 + 2, ((l4 - l3 + l4_length) as u16).to_be_bytes());
+            store(frame, l3 + 4, self.id.wrapping_add(n as u16).to_be_bytes());
+            fill_ipv4(frame, &self.headers);
+        } else {
+            store(frame, l3 + 4, ((l4 - l3 - 40 + l4_length) as u16).to_be_bytes());
+        }
+        let place = if self.headers.l4 == L4::Tcp {
+            store(frame, l4 + 4, self.sequence.wrapping_add(start as u32).to_be_bytes());
+            let flags = frame.get_mut(l4 + 13)?;
+            if n > 0 {
+                *flags &= !CWR;
+            }
+            if start + length < self.payload {
+                *flags &= !(FIN | PSH);
+            }
+            l4 + 16
+        } else {
+            store(frame, l4 + 4, (l4_length as u16).to_be_bytes());
+            l4 + 6
+        };
+        store(frame, place, [0; 2]);
+        let sum = Sum::of(frame.get(l4..)?).and(pseudo(frame, &self.headers, l4_length));
+        store(frame, place, l4_checksum(self.headers.l4, sum));
+        Some(frame)
     }
 }
-
-#[cfg(test)]
-#[path = "segment_tests.rs"]
-mod tests;

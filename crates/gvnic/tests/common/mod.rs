@@ -5,14 +5,10 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 mod driver;
-mod frames;
 mod memory;
-mod rings;
 
 pub use driver::{Driver, Ring, command};
-pub use frames::{frame, tcp4, udp6};
 pub use memory::{BASE, Raised, Ram, Wakes};
-pub use rings::{Received, RxRing, TxRing};
 
 use std::sync::Arc;
 

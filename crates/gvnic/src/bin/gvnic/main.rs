@@ -19,9 +19,9 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use gvnic::config::{Mac, PortConfig};
 use gvnic::control::Control;
+use gvnic::engine::Engine;
+use gvnic::fault::FaultPlan;
 use gvnic::plug::{self, Plug};
-use gvnic::port::Port;
-use gvnic::shared::Shared;
 use vfio_user::{Ended, Server};
 
 use wake::Bell;
@@ -48,6 +48,13 @@ struct Cli {
     /// Pairs of queues.
     #[arg(long, default_value_t = 4)]
     queues: u16,
+    /// What goes wrong from the start, as JSON: the plan that `faults` takes on the control socket.
+    #[arg(long, value_name = "JSON", value_parser = faults)]
+    faults: Option<FaultPlan>,
+}
+
+fn faults(text: &str) -> Result<FaultPlan, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 fn main() -> ExitCode {
@@ -64,12 +71,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// Wrong rings that are told of. A guest can make any number of them.
+const TOLD_MAX: usize = 16;
+
 /// Starts the thread that moves frames between the guest and the switch.
-fn move_frames(switch: &Path, shared: Arc<Shared>, bell: Arc<Bell>) -> io::Result<()> {
-    let mut port = Port::new(shared, Plug::new(switch));
+fn move_frames(switch: &Path, control: Arc<Control>, bell: Arc<Bell>) -> io::Result<()> {
+    let mut engine = Engine::new(control.shared().clone(), Plug::new(switch));
     thread::Builder::new().name("frames".into()).spawn(move || {
         let forever = AtomicBool::new(false);
-        if let Err(error) = plug::serve(&mut port, bell.eventfd(), &forever) {
+        let mut told = 0;
+        let mut wrong = |direction, queue, wrong| {
+            if told < TOLD_MAX {
+                eprintln!("gvnic: {direction} queue {queue}, which stands still until the driver resets: {wrong}");
+                told += 1;
+            }
+            control.request_reset();
+        };
+        if let Err(error) = plug::serve(&mut engine, bell.eventfd(), &forever, &mut wrong) {
             // Without it the guest would have a NIC that is silent for good: better to have none, and to say why.
             eprintln!("gvnic: frames can no longer be moved: {error}");
             std::process::exit(1);
@@ -79,7 +97,8 @@ fn move_frames(switch: &Path, shared: Arc<Shared>, bell: Arc<Bell>) -> io::Resul
 }
 
 fn run(cli: &Cli) -> Result<Ended> {
-    let config = PortConfig { mtu: cli.mtu, queue_pairs: cli.queues, ..PortConfig::new(cli.mac) };
+    let faults = cli.faults.clone().unwrap_or_default();
+    let config = PortConfig { mtu: cli.mtu, queue_pairs: cli.queues, faults, ..PortConfig::new(cli.mac) };
     config.check()?;
     let mut server = Server::new(pci::function(&config)).context("cannot make the PCI function")?;
     let bell = Arc::new(Bell::new().context("cannot make an eventfd")?);
@@ -91,7 +110,7 @@ fn run(cli: &Cli) -> Result<Ended> {
         |path: &PathBuf| UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()));
     let (qemu, panel) = (listen(&cli.socket)?, listen(&cli.control)?);
     panel::start(panel, control.clone()).context("cannot start a thread")?;
-    move_frames(&cli.switch, control.shared().clone(), bell).context("cannot start a thread")?;
+    move_frames(&cli.switch, control.clone(), bell).context("cannot start a thread")?;
 
     let (socket, _) = qemu.accept().context("cannot accept QEMU's connection")?;
     Ok(server.serve_one(&socket, &mut pci::Function(control)))

@@ -27,7 +27,7 @@ enum Request {
     Link(bool),
     /// Have the driver reset the device.
     Reset,
-    /// Replace the faults.
+    /// Replace the faults, those of commands and those of frames: one plan for both.
     Faults(FaultPlan),
 }
 
