@@ -1,9 +1,9 @@
 //! The Internet checksum (RFC 1071) of headers and payloads.
 //!
 //! Sums are kept in the byte order of the machine, which the arithmetic allows, and are folded once at the end: the loop over
-//! a payload is nothing but additions that the compiler turns into vectors.
+//! a payload is nothing but additions ([`wide`]).
 
-use super::Headers;
+use super::{Headers, wide};
 use crate::abi::dqo::rx::Integrity;
 use crate::abi::ptype::{L3, L4};
 
@@ -14,20 +14,8 @@ pub struct Sum(u64);
 impl Sum {
     /// Of bytes; an odd last one counts as if a zero followed.
     pub fn of(bytes: &[u8]) -> Sum {
-        // 64 bits and a carry each; four sums, so that none waits for another.
-        let (wide, rest) = bytes.as_chunks::<32>();
-        let (mut a, mut b, mut c, mut d) = (0u128, 0u128, 0u128, 0u128);
-        for chunk in wide {
-            let ([first, second, third, fourth], _) = chunk.as_chunks::<8>() else { break };
-            a += u128::from(u64::from_ne_bytes(*first));
-            b += u128::from(u64::from_ne_bytes(*second));
-            c += u128::from(u64::from_ne_bytes(*third));
-            d += u128::from(u64::from_ne_bytes(*fourth));
-        }
-        let all = a + b + c + d;
-        let [low, high] = [all as u64, (all >> 64) as u64];
+        let (mut sum, rest) = if bytes.len() < wide::STEP { (0, bytes) } else { wide::sum(bytes) };
         let (words, rest) = rest.as_chunks::<4>();
-        let mut sum = (low & 0xffff_ffff) + (low >> 32) + high;
         sum += words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
         let mut last = [0; 4];
         for (to, from) in last.iter_mut().zip(rest) {
@@ -131,6 +119,9 @@ fn l4_holds(frame: &[u8], headers: &Headers) -> bool {
 
 /// Fills in the TCP or UDP checksum, and that of an IPv4 header, which the driver's has already, but costs nothing.
 /// `false`, and nothing changed, for a frame that has none.
+///
+/// What is in the place of the checksum does not count: neither rubbish nor the sum of addresses that Linux leaves there. Only
+/// a packet with a routing header needs that sum, for there alone is the address it will have in the end.
 pub fn fill(frame: &mut [u8], headers: &Headers) -> bool {
     let at = usize::from(headers.l4_at);
     let place = match headers.l4 {
@@ -140,9 +131,12 @@ pub fn fill(frame: &mut [u8], headers: &Headers) -> bool {
     };
     let Some(end) = l4_end(frame, headers) else { return false };
     let Some(field) = frame.get_mut(place..place + 2) else { return false };
-    field.fill(0);
+    if !headers.routed {
+        field.fill(0);
+    }
     let Some(bytes) = frame.get(at..end) else { return false };
-    let sum = Sum::of(bytes).and(pseudo(frame, headers, bytes.len()));
+    let addresses = if headers.routed { Sum::default() } else { pseudo(frame, headers, bytes.len()) };
+    let sum = Sum::of(bytes).and(addresses);
     store(frame, place, l4_checksum(headers.l4, sum));
     fill_ipv4(frame, headers);
     true
@@ -176,6 +170,7 @@ pub(super) fn store<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N])
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::parse;
 
     /// RFC 1071, literally.
     fn slow(bytes: &[u8]) -> u16 {
@@ -205,5 +200,45 @@ mod tests {
             assert_eq!(Sum::of(a).and(second).checksum(), Sum::of(&bytes).checksum(), "{cut}");
         }
         assert!(Sum::of(&bytes).and(Sum::of(&bytes).negative()).holds());
+    }
+
+    #[test]
+    fn a_routed_packet_is_summed_with_the_sum_that_the_guest_left() {
+        // UDP to where the routing header says in the end.
+        let last = [7_u8; 16];
+        let udp = [0, 1, 0, 2, 0, 12, 0, 0, 1, 2, 3, 4];
+        let routing = [&[17, 2, 2, 1, 0, 0, 0, 0][..], &last].concat();
+        let header = [0x60, 0, 0, 0, 0, (routing.len() + udp.len()) as u8, 43, 64];
+        let mut frame = [&[2; 12][..], &[0x86, 0xdd], &header, &[3; 16], &[4; 16], &routing, &udp].concat();
+        let headers = parse(&frame);
+        assert!(headers.routed && headers.l4 == L4::Udp);
+        let addresses = [&[3; 16][..], &last, &[0, 0, 0, 12, 0, 0, 0, 17]].concat();
+        let right = slow(&[&addresses[..], &udp].concat());
+        let at = usize::from(headers.l4_at) + 6;
+        store(&mut frame, at, (!slow(&addresses)).to_be_bytes());
+        assert!(fill(&mut frame, &headers));
+        assert_eq!(frame[at..at + 2], right.to_be_bytes());
+        assert_eq!(verify(&frame, &headers), Integrity::default(), "not with the address of the header");
+    }
+
+    #[test]
+    fn udp_lengths_that_cannot_be_are_errors() {
+        let udp = [0, 1, 0, 2, 0, 12, 0, 0, 1, 2, 3, 4];
+        let header = [0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        let mut frame = [&[2; 12][..], &[8, 0], &header, &udp].concat();
+        let headers = parse(&frame);
+        let at = usize::from(headers.l4_at);
+        assert!(fill(&mut frame, &headers));
+        assert_eq!(verify(&frame, &headers), Integrity { processed: true, ..Integrity::default() });
+        for length in [0_u16, 7, 13, 65_535] {
+            let mut bad = frame.clone();
+            store(&mut bad, at + 4, length.to_be_bytes());
+            assert!(verify(&bad, &headers).l4_error, "{length}");
+        }
+        // A shorter one is the packet's own business: what is behind it is not summed.
+        store(&mut frame, at + 4, 10_u16.to_be_bytes());
+        assert!(fill(&mut frame, &headers));
+        frame[at + 10..].fill(0xee);
+        assert!(!verify(&frame, &headers).l4_error);
     }
 }

@@ -47,6 +47,8 @@ pub struct Headers {
     pub fragment: bool,
     /// Whether there is a routing header or destination options (`ipv6_ex_add`, gve_desc_dqo.h).
     pub extended: bool,
+    /// Whether there is a routing header: the checksum is about another destination than the IP header's.
+    pub routed: bool,
 }
 
 impl Headers {
@@ -61,6 +63,7 @@ impl Headers {
         traffic_class: 0,
         fragment: false,
         extended: false,
+        routed: false,
     };
 
     /// The number of what it is.
@@ -173,6 +176,7 @@ fn ipv6(frame: &[u8], at: usize, whole: bool, found: Headers) -> Option<Headers>
                 let rest = frame.get(l4_at..end as usize)?;
                 let [following, units, high, low, ..] = *rest.first_chunk::<8>()?;
                 headers.extended |= matches!(next, ROUTING | DESTINATION);
+                headers.routed |= next == ROUTING;
                 let fragment = next == FRAGMENT;
                 headers.fragment |= fragment && u16::from_be_bytes([high, low]) & 0xfff9 != 0;
                 let length = if fragment { 8 } else { (usize::from(units) + 1) * 8 };
