@@ -59,6 +59,7 @@ fn device_memory_tcp_works_between_two_guests() {
     project.run(["lab", "test", "devmem", "--profile", "gvnic"]).expect(0);
     let results = project.results().unwrap();
     let records = results["records"].as_array().unwrap();
-    let passed = records.iter().filter(|record| record["status"] == "pass").count();
-    assert!(passed == records.len() && passed >= 6, "{passed} of {} passed", records.len());
+    let count = |status: &str| records.iter().filter(|record| record["status"] == status).count();
+    let (passed, known) = (count("pass"), count("xfail"));
+    assert!(passed >= 20 && passed + known == records.len(), "{passed} passed, {known} as known, of {}", records.len());
 }

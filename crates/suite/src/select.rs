@@ -41,13 +41,18 @@ pub fn suites(tests: &[Test], suites: &[String]) -> Result<Vec<Test>, SelectErro
     Ok(chosen)
 }
 
-/// The tests that match any of `filters`; all when there are none. A filter is a suite, a test's name or `SUITE/NAME`,
+/// The tests that match any of `filters`; all when there are none. A filter is a suite, else a test's name or `SUITE/NAME`,
 /// where `*` stands for any text; what is none of these is a part of a name. No name holds a dot, so one may stand for
 /// the `-` in a suite's name or for the `/` after it: `rxe.latency`, `rdma.rping-netkit-v4`. Each filter must match
 /// something.
 pub fn select(tests: &[Test], filters: &[String]) -> Result<Vec<Test>, SelectError> {
     let mut patterns = Vec::new();
     for filter in filters {
+        // A test of another suite may bear a suite's name.
+        if tests.iter().any(|test| test.suite == *filter) {
+            patterns.push(format!("{filter}/*"));
+            continue;
+        }
         let candidates =
             [filter.clone(), filter.replace('.', "-"), filter.replacen('.', "/", 1), format!("*{filter}*")];
         if let Some(pattern) = candidates.into_iter().find(|p| tests.iter().any(|test| matches(test, p))) {
@@ -92,7 +97,7 @@ mod tests {
         let files = [
             ("rdma.toml".into(), text(&["rping-v4", "rping-v6"])),
             ("rxe-latency.toml".into(), text(&["lat"])),
-            ("smoke.toml".into(), text(&["boots"])),
+            ("smoke.toml".into(), text(&["boots", "rdma"])),
         ];
         crate::load_texts(&files).unwrap().tests
     }
@@ -102,6 +107,7 @@ mod tests {
         for (filter, expected) in [
             ("rdma", vec!["rdma/rping-v4", "rdma/rping-v6"]),
             ("rping-v6", vec!["rdma/rping-v6"]),
+            ("smoke/rdma", vec!["smoke/rdma"]),
             ("rdma/*v4", vec!["rdma/rping-v4"]),
             ("*oo*", vec!["smoke/boots"]),
             ("ping", vec!["rdma/rping-v4", "rdma/rping-v6"]),
@@ -113,7 +119,7 @@ mod tests {
             let chosen = select(&tests(), &[filter.into()]).unwrap();
             assert_eq!(chosen.iter().map(Test::full_name).collect::<Vec<_>>(), expected, "{filter}");
         }
-        assert_eq!(select(&tests(), &[]).unwrap().len(), 4);
+        assert_eq!(select(&tests(), &[]).unwrap().len(), 5);
         let wrong = select(&tests(), &["rping-v5".into()]).unwrap_err().to_string();
         assert!(wrong.starts_with("no test matches `rping-v5` (did you mean `rping-v"), "{wrong}");
     }
