@@ -61,3 +61,12 @@ fn bypassing_ip_gains_what_the_series_claims() {
     eprintln!("{}", ran.stdout);
     ran.expect(0).says("holds   rules filter, layer 2: gain over layer 3 at least 10 %");
 }
+
+#[test]
+fn a_gigabyte_goes_through_device_memory_to_the_last_byte() {
+    let project = Project::of_checkout().unwrap();
+    project.run(["lab", "test", "devmem-bulk"]).expect(0);
+    let records = records(&project);
+    let passed = records.iter().filter(|record| record["status"] == "pass").count();
+    assert!(passed == records.len() && passed == 4, "{passed} of {} passed", records.len());
+}

@@ -108,6 +108,26 @@ fn cases_of_verbs() {
 }
 
 #[test]
+fn reports_of_lab_devmem() {
+    let received = parsers::parse("devmem", &data("devmem/received.json")).unwrap();
+    assert_eq!(value(&received, "devmem_bytes"), (1_073_741_824.0, "B".into()));
+    assert_eq!(value(&received, "devmem_percent"), (100.0, "%".into()));
+    assert_eq!(value(&received, "received_gbit_per_second").1, "Gbit/s");
+    assert_eq!((value(&received, "fragments").1, received.evidence.len()), ("count".into(), 0));
+    let sent = parsers::parse("devmem", &data("devmem/sent.json")).unwrap();
+    assert_eq!((value(&sent, "completions").0, value(&sent, "copied_completions").0), (4905.0, 0.0));
+
+    let wrong = parsers::parse("devmem", &data("devmem/wrong-rule.json")).unwrap();
+    assert_eq!((value(&wrong, "devmem_percent").0, value(&wrong, "ordinary_bytes").0), (0.0, 1_048_576.0));
+    assert_eq!(wrong.evidence[0].lines, ["less than 99.50 % of the bytes are in device memory"]);
+    for (bad, why) in
+        [("", "no line with a JSON object"), ("{\"x\":1}\n", "neither devmem_bytes"), ("{x\n", "line `{x`")]
+    {
+        assert!(parsers::parse("devmem", bad).unwrap_err().contains(why), "{bad}");
+    }
+}
+
+#[test]
 fn iperf3_documents() {
     let tcp = parsers::parse("iperf3", &data("iperf/tcp.json")).unwrap();
     assert_eq!(value(&tcp, "received_rate").1, "Mbit/s");
