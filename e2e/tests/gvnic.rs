@@ -11,11 +11,11 @@ fn status(project: &Project) -> Value {
     serde_json::from_str(&project.run(["lab", "status", "--json"]).expect(0).stdout).unwrap()
 }
 
-/// Frames and payload bytes that went to the guest, over all queues of a device.
+/// Frames and their bytes that went to the guest, over all queues of a device.
 fn received(device: &Value) -> (u64, u64) {
     let queues = device["queues"].as_array().unwrap();
     let sum = |key: &str| queues.iter().map(|queue| queue[key].as_u64().unwrap()).sum();
-    (sum("rx_frames"), sum("payload_bytes"))
+    (sum("rx_frames"), sum("rx_bytes"))
 }
 
 #[test]
