@@ -23,6 +23,7 @@ mod inlet;
 mod outlet;
 mod pcapng;
 mod port;
+pub mod random;
 mod run;
 mod switch;
 mod table;

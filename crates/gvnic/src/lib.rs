@@ -29,6 +29,5 @@ mod backlog;
 mod device;
 mod mishap;
 mod passage;
-mod random;
 mod registers;
 mod window;

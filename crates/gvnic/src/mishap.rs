@@ -1,6 +1,6 @@
 //! What goes wrong on the way of frames through a device: the datapath's part of a [`FaultPlan`].
 
-use crate::random::mix;
+use fabric::random::mix;
 
 use crate::fault::{Draws, Fault, FaultPlan, Trigger, Way};
 

@@ -84,7 +84,7 @@ pub const GVNIC: Program = Program {
     id: "gvnic",
     title: "emulated gVNIC",
     name: "gvnic",
-    sources: &["crates/gvnic", "crates/vfio-user"],
+    sources: &["crates/gvnic", "crates/vfio-user", "crates/fabric"],
     fixed: true,
 };
 

@@ -1,6 +1,6 @@
 //! Chance, by plan.
 
-use crate::random::{mix, unit};
+use fabric::random::{mix, unit};
 
 use super::{FaultPlan, Trigger};
 
