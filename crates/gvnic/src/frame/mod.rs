@@ -6,7 +6,6 @@ pub mod merge;
 mod parse;
 pub mod segment;
 pub mod split;
-mod wide;
 
 pub use parse::{Headers, parse, parse_whole};
 

@@ -30,6 +30,9 @@ pub enum Uncuttable {
         /// By the descriptor.
         told: usize,
     },
+    /// It has a routing header: its checksum is about an address that the IP header does not have.
+    #[error("it has a routing header, and its segments' checksums are about another address than its own")]
+    Routed,
     /// There is nothing to send, or segments of nothing.
     #[error("it has no payload, or segments of 0 bytes")]
     Empty,
@@ -56,6 +59,9 @@ impl Cut {
     pub fn new(packet: &[u8], headers: &Headers, told: usize, mss: usize) -> Result<Cut, Uncuttable> {
         if !matches!(headers.l4, L4::Tcp | L4::Udp) {
             return Err(Uncuttable::Protocol);
+        }
+        if headers.routed {
+            return Err(Uncuttable::Routed);
         }
         let found = usize::from(headers.payload_at);
         let Some(bytes) = packet.get(..found).filter(|_| found == told && found <= HEADER_MAX) else {
