@@ -14,6 +14,7 @@ mod boot;
 mod children;
 mod console;
 mod kernel;
+mod lease;
 mod proc;
 mod scope;
 mod serve;

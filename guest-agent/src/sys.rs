@@ -127,6 +127,35 @@ pub fn ethtool(socket: &OwnedFd, interface: &str, buffer: &mut [u64]) -> io::Res
     }
 }
 
+/// Has the kernel say of every refused netlink request what it did not like (include/uapi/linux/netlink.h).
+pub fn explain_refusals(socket: &OwnedFd) -> io::Result<()> {
+    for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+        let on: libc::c_int = 1;
+        let size = size_of_val(&on) as libc::socklen_t;
+        // SAFETY: the kernel reads the number, which outlives the call.
+        let result =
+            unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const on).cast(), size) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Calls bpf(2) with `union bpf_attr` as the words given; what they point to has to outlive the call, which the callers in
+/// [`crate::kernel::bpf`] see to. Returns what the call returns: a descriptor for commands that make something.
+///
+/// # Safety
+/// Every word that the command takes for an address is that of memory valid for what the command does with it.
+pub unsafe fn bpf(command: libc::c_int, attributes: &[u64]) -> io::Result<libc::c_long> {
+    let size = size_of_val(attributes);
+    // SAFETY: the kernel reads `size` bytes of the words; what these point to is the caller's promise.
+    match unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size) } {
+        result @ 0.. => Ok(result),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// `struct blkpg_ioctl_arg` (include/uapi/linux/blkpg.h).
 #[repr(C)]
 struct BlkpgArg {

@@ -190,6 +190,9 @@ pub enum Lab {
         #[command(flatten)]
         lab: Which,
     },
+    /// Receive queues of a NIC for pods of a guest: who has them, give some, take them back.
+    #[command(subcommand)]
+    Lease(Lease),
     /// What this host can do, and the remedy for each thing missing.
     Doctor {
         /// Print JSON.
@@ -205,6 +208,68 @@ pub enum Lab {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Lease {
+    /// The pods, their queues and what came by them.
+    List {
+        #[command(flatten)]
+        at: InGuest,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a pod: a network namespace, a netkit pair with leased queues, steering, and the way in and out.
+    Add {
+        #[command(flatten)]
+        at: InGuest,
+        /// The NIC whose queues are leased.
+        #[arg(long)]
+        netdev: String,
+        /// Name of the pod and of its network namespace.
+        #[arg(long)]
+        pod: String,
+        /// The queues: `12-15`, `3,5-7`, or `any:4` for four of those that are free.
+        #[arg(long)]
+        queues: String,
+        /// Its IPv4 address, with the prefix of its network.
+        #[arg(long, value_name = "ADDRESS/PREFIX")]
+        address: Vec<lab::lease::PodAddress>,
+        /// Its IPv6 address, likewise.
+        #[arg(long, value_name = "ADDRESS/PREFIX")]
+        address6: Vec<lab::lease::PodAddress>,
+        /// How frames get from the NIC to the pod and back.
+        #[arg(long, value_enum, default_value = "bpf")]
+        via: Via,
+    },
+    /// Take a pod away, whatever is left of it.
+    Remove {
+        #[command(flatten)]
+        at: InGuest,
+        /// Its name.
+        #[arg(long)]
+        pod: String,
+    },
+}
+
+/// The way between a NIC and a pod.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Via {
+    /// BPF programs redirect, past the guest's IP layer.
+    Bpf,
+    /// The guest's IP layer forwards.
+    Forward,
+}
+
+/// A guest of a running lab.
+#[derive(Debug, Clone, Args)]
+pub struct InGuest {
+    /// The guest [default: the first].
+    #[arg(long)]
+    pub guest: Option<String>,
+    #[command(flatten)]
+    pub lab: Which,
 }
 
 /// Which running lab.

@@ -35,7 +35,7 @@ fn code(shell_code: i32) -> ExitCode {
 }
 
 /// The guest that was named, or the first.
-fn pick(status: &LabStatus, guest: Option<&str>) -> Result<String> {
+pub fn pick(status: &LabStatus, guest: Option<&str>) -> Result<String> {
     let names: Vec<&str> = status.guests.iter().map(|g| g.name.as_str()).collect();
     match guest {
         None => names.first().map(|n| (*n).to_owned()).context("the lab has no guests"),

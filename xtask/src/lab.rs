@@ -1,4 +1,6 @@
-//! `cargo xtask lab …`: up, test, status, down, why, doctor; the rest is in [`crate::inside`].
+//! `cargo xtask lab …`: up, test, status, down, why, doctor; the rest is in [`crate::inside`] and [`lease`].
+
+mod lease;
 
 use std::process::ExitCode;
 
@@ -32,6 +34,7 @@ pub fn run(command: Command, progress: &Progress) -> Result<ExitCode> {
         Command::Cp { from, to, lab } => inside::cp(&lab, &from, &to, progress),
         Command::Fault { port, fault, lab } => inside::fault(&lab, &port, &fault),
         Command::Capture { port, file, lab } => inside::capture(&lab, &port, &file, progress),
+        Command::Lease(command) => lease::run(command, progress),
         Command::Doctor { json } => doctor(json),
         Command::Why { step, lab, json } => why(&lab, step.as_deref(), json),
     }

@@ -6,6 +6,7 @@ use artifacts::PruneReport;
 use image::{BuiltImage, Manifest};
 use lab::control::{DeviceStatus, LabStatus};
 use lab::doctor::{Finding, Status};
+use lab::lease::{Pod, Traffic, Via};
 use lab::plan::Reason;
 
 /// Columns padded to their widest cell, two spaces apart.
@@ -178,6 +179,50 @@ pub fn manifest(what: &str, image: &BuiltImage, manifest: &Manifest, files: Opti
         out.push_str(&columns(&rows));
     }
     out.push('\n');
+    out
+}
+
+/// `lab lease list`.
+pub fn pods(guest: &str, pods: &[Pod]) -> String {
+    if pods.is_empty() {
+        return format!("guest {guest} has no pods\n");
+    }
+    let mut out = String::new();
+    for pod in pods {
+        let addresses: Vec<String> = pod.addresses.iter().map(ToString::to_string).collect();
+        let via = match pod.via {
+            Via::Bpf => "BPF",
+            Via::Forward => "IP forwarding",
+        };
+        let _ = writeln!(
+            out,
+            "pod {}: {} in netns {}, behind {} and {}, by {via}",
+            pod.name,
+            addresses.join(" "),
+            pod.name,
+            pod.host_link,
+            pod.netdev
+        );
+        if let Some(broken) = &pod.broken {
+            let _ = writeln!(out, "  BROKEN: {broken}; `lab lease remove --pod {}` takes the rest away", pod.name);
+        }
+        let cells = |name: String, of: String, memory: &str, traffic: &Traffic| {
+            vec![name, of, memory.to_owned(), traffic.frames.to_string(), traffic.bytes.to_string()]
+        };
+        let mut rows = vec![row(["queue", "in the pod", "memory", "frames", "bytes"])];
+        for queue in &pod.queues {
+            let memory = if queue.devmem { "device" } else { "host" };
+            let inside = format!("{} {}", pod.pod_link, queue.pod_queue);
+            rows.push(cells(format!("{} {}", pod.netdev, queue.queue), inside, memory, &queue.received));
+        }
+        rows.push(cells("others".into(), String::new(), "host", &pod.elsewhere));
+        if pod.via == Via::Bpf {
+            rows.push(cells("sent".into(), String::new(), "", &pod.sent));
+        }
+        for line in columns(&rows).lines() {
+            let _ = writeln!(out, "  {line}");
+        }
+    }
     out
 }
 

@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod interact;
 pub mod journal;
 pub mod launch;
+pub mod lease;
 pub mod lock;
 pub mod mail;
 pub mod paths;

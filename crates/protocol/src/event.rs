@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BootReport, Snapshot};
+use crate::{BootReport, Pod, Snapshot};
 
 /// One answer. After an event for which [`Event::is_last`] holds, the stream ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub enum Event {
         /// What still ran and was killed: `pid command line`.
         killed: Vec<String>,
     },
+    /// Answer to `Lease`.
+    Leases(Vec<Pod>),
     /// About the file whose bytes follow.
     FileInfo {
         /// Permission bits.

@@ -14,6 +14,7 @@ pub mod event;
 pub mod frame;
 pub mod hello;
 pub mod host;
+pub mod lease;
 pub mod mux;
 pub mod request;
 pub mod snapshot;
@@ -21,11 +22,12 @@ pub mod snapshot;
 pub use error::ChannelError;
 pub use event::{Channel, Event, Exit, Failure, FailureKind, Info, Probe};
 pub use hello::{BootReport, BootStep, Hello};
+pub use lease::{LeaseAsk, LeasedQueue, NewPod, Pod, PodAddress, QueueChoice, Traffic, Via};
 pub use request::{Condition, Exec, Input, Pull, Push, Request, Wait, WinSize};
 pub use snapshot::{Leak, Link, Process, Snapshot};
 
 /// Version of the messages. Both ends must have the same one; raise it with every change to a type that is sent.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Name of the virtio-serial port the agent serves, as in QEMU's `virtserialport,name=…` and in the guest's
 /// `/sys/class/virtio-ports/*/name`.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::lease::LeaseAsk;
+
 /// Opens a stream. Which events answer is said at each variant; any of them may be answered by
 /// [`Event::Failed`](crate::Event::Failed) instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,8 @@ pub enum Request {
         /// The scope's name, as in [`Exec::scope`].
         scope: String,
     },
+    /// Leases receive queues of a NIC to pods; what answers is said at each [`LeaseAsk`].
+    Lease(LeaseAsk),
     /// Syncs, unmounts and powers off or reboots. `Done` is sent just before; then the channel goes silent.
     PowerOff {
         /// Reboot instead of power off.

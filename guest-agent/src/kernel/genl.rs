@@ -13,8 +13,6 @@ const CTRL_ATTR_OPS: u16 = 6;
 const CTRL_ATTR_OP_ID: u16 = 1;
 /// struct genlmsghdr.
 const GENLMSGHDR: usize = 4;
-/// Makes a queue of a virtual device, as netkit's leased ones (include/uapi/linux/netdev.h).
-pub const NETDEV_CMD_QUEUE_CREATE: u32 = 16;
 
 /// A family.
 #[derive(Debug)]
@@ -55,6 +53,14 @@ impl Family {
     /// Whether the family has an operation.
     pub fn has(&self, operation: u32) -> bool {
         self.operations.contains(&operation)
+    }
+
+    /// Has one thing done, and hands the attributes of the answer, if there is one, to the function.
+    pub fn request(&self, command: u8, body: &[u8], mut reply: impl FnMut(&[u8])) -> io::Result<()> {
+        let mut netlink = Netlink::open(Some(rustix::net::netlink::GENERIC))?;
+        netlink.request(self.id, 0, &message(command, body), |_, payload| {
+            reply(payload.get(GENLMSGHDR..).unwrap_or_default());
+        })
     }
 
     /// Asks for all there are and hands the attributes of each to the function.

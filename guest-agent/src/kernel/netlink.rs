@@ -1,9 +1,12 @@
-//! A netlink socket (RFC 3549; include/uapi/linux/netlink.h): one request at a time, answers handed out one by one.
+//! A netlink socket (RFC 3549; include/uapi/linux/netlink.h): one request at a time, answers handed out one by one. What the
+//! kernel says about a refusal beyond its number (extended acknowledgements) is part of the error.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use crate::sys;
 
 const NLMSG_HEADER: usize = 16;
 const NLMSG_ERROR: u16 = 2;
@@ -11,10 +14,17 @@ const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_MULTI: u16 = 2;
 const NLM_F_ACK: u16 = 4;
+/// The error does not repeat the request, and attributes follow it.
+const NLM_F_CAPPED: u16 = 0x100;
+const NLM_F_ACK_TLVS: u16 = 0x200;
+const NLMSGERR_ATTR_MSG: u16 = 1;
 /// Ask for all there are (NLM_F_ROOT | NLM_F_MATCH).
 pub const DUMP: u16 = 0x300;
 /// Make something new; fail if it exists (NLM_F_CREATE | NLM_F_EXCL).
 pub const CREATE: u16 = 0x600;
+
+/// Set on the types of attributes that hold attributes (NLA_F_NESTED).
+pub const NESTED: u16 = 0x8000;
 
 /// A socket of one family, in the network namespace of the thread that opened it.
 pub struct Netlink {
@@ -26,6 +36,7 @@ impl Netlink {
     /// Opens a socket; `None` is rtnetlink.
     pub fn open(protocol: Option<Protocol>) -> io::Result<Netlink> {
         let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+        sys::explain_refusals(&socket)?;
         Ok(Netlink { socket, sequence: 0 })
     }
 
@@ -64,7 +75,7 @@ impl Netlink {
                     NLMSG_ERROR | NLMSG_DONE => {
                         return match payload.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code)) {
                             0.. => Ok(()),
-                            code => Err(io::Error::from_raw_os_error(-code)),
+                            code => Err(refusal(-code, u16_at(header, 6), payload)),
                         };
                     }
                     kind => answer(kind, payload),
@@ -75,6 +86,23 @@ impl Netlink {
                 }
             }
         }
+    }
+}
+
+/// The error of a refusal, with the kernel's own words where it has some.
+fn refusal(code: i32, flags: u16, payload: &[u8]) -> io::Error {
+    let error = io::Error::from_raw_os_error(code);
+    if flags & NLM_F_ACK_TLVS == 0 {
+        return error;
+    }
+    // The error's number, the header of the request, and the rest of the request where it is not left out.
+    let request = if flags & NLM_F_CAPPED == 0 { u32_at(payload, 4) as usize } else { NLMSG_HEADER };
+    let said = attributes(payload.get(4 + align(request)..).unwrap_or_default())
+        .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)
+        .map(|(_, said)| text(said));
+    match said {
+        Some(said) => io::Error::new(error.kind(), format!("{error}: {said}")),
+        None => error,
     }
 }
 
@@ -120,6 +148,18 @@ pub fn text(value: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_carries_the_kernels_words() {
+        let mut payload = (-16_i32).to_ne_bytes().to_vec();
+        payload.extend([20, 0, 0, 0].into_iter().chain([0; 12]).chain(*b"body"));
+        put(&mut payload, NLMSGERR_ATTR_MSG, b"Device queue in use due to queue leasing\0");
+        let error = refusal(16, NLM_F_ACK_TLVS, &payload);
+        assert!(error.to_string().ends_with("(os error 16): Device queue in use due to queue leasing"), "{error}");
+        payload.drain(20..24);
+        assert!(refusal(16, NLM_F_ACK_TLVS | NLM_F_CAPPED, &payload).to_string().contains("leasing"));
+        assert_eq!(refusal(16, 0, &payload).raw_os_error(), Some(16));
+    }
 
     #[test]
     fn attributes_come_back_as_they_were_put() {

@@ -1,15 +1,22 @@
 //! Network namespaces, as `ip netns` names them.
 
 use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
 
 use protocol::{Failure, FailureKind};
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::links;
 use crate::serve::answer::{failed, failure};
-use std::os::fd::AsFd;
+use crate::sys;
 
 const FOLDER: &str = "/run/netns";
+/// `lo` is the first interface of every namespace.
+const LOOPBACK: u32 = 1;
 
 /// The names of all there are.
 pub fn names() -> Vec<String> {
@@ -18,6 +25,37 @@ pub fn names() -> Vec<String> {
         entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
+}
+
+/// Makes a namespace that is held by its file, as `ip netns add` does; its `lo` is up. `AlreadyExists` if there is one.
+pub fn create(name: &str) -> io::Result<File> {
+    let path = format!("{FOLDER}/{name}");
+    File::options().write(true).create_new(true).mode(0o444).open(&path)?;
+    let made = thread::scope(|scope| {
+        let work = || -> io::Result<File> {
+            sys::fresh_netns()?;
+            let own = format!("/proc/self/task/{}/ns/net", rustix::thread::gettid().as_raw_nonzero());
+            mount_bind(own, &path)?;
+            links::set_up(LOOPBACK)?;
+            File::open(&path)
+        };
+        let thread = thread::Builder::new().name("netns".into()).spawn_scoped(scope, work)?;
+        thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    });
+    made.inspect_err(|_| drop(delete(name)))
+}
+
+/// Takes the name of a namespace away; it goes when no process and no file holds it any more. `NotFound` if there is none.
+pub fn delete(name: &str) -> io::Result<()> {
+    let path = format!("{FOLDER}/{name}");
+    // Not a mount point: a file that somebody left.
+    let _ = unmount(&path, UnmountFlags::DETACH);
+    fs::remove_file(&path)
+}
+
+/// The namespace of that name. As long as it is open, the namespace stays.
+pub fn open(name: &str) -> io::Result<File> {
+    File::open(format!("{FOLDER}/{name}"))
 }
 
 /// Runs the function in the named namespace, or where we are when there is no name. It runs in a thread of its own:

@@ -24,7 +24,7 @@ use protocol::mux::{Mux, MuxStream, Service, Vitals};
 use protocol::{BootReport, ChannelError, Event, Failure, FailureKind, Hello, Request};
 
 use crate::console::{self, Level};
-use crate::{proc, scope};
+use crate::{lease, proc, scope};
 use answer::{failure, send};
 use port::{Heard, Port};
 
@@ -103,6 +103,7 @@ fn serve(stream: &Arc<MuxStream>, request: &Request, boot: &BootReport) -> Resul
         Request::Probe { names } => Event::Probed(probe::probe(names)),
         Request::Info => Event::Info(info::info(boot)),
         Request::Snapshot => Event::Snapshot(snapshot::take()),
+        Request::Lease(ask) => lease::serve(ask)?,
         Request::EndScope { scope } => Event::ScopeEnded { killed: scope::end(scope)? },
     };
     // An error means that the host has closed the stream and does not want to know.
