@@ -232,16 +232,17 @@ pub enum Lease {
         pod: String,
         /// The queues: `12-15`, `3,5-7`, or `any:4` for four of those that are free.
         #[arg(long)]
-        queues: String,
+        queues: lab::lease::QueueChoice,
         /// Its IPv4 address, with the prefix of its network.
         #[arg(long, value_name = "ADDRESS/PREFIX")]
         address: Vec<lab::lease::PodAddress>,
         /// Its IPv6 address, likewise.
         #[arg(long, value_name = "ADDRESS/PREFIX")]
         address6: Vec<lab::lease::PodAddress>,
-        /// How frames get from the NIC to the pod and back.
-        #[arg(long, value_enum, default_value = "bpf")]
-        via: Via,
+        /// How frames get from the NIC to the pod and back: `bpf` redirects them past the guest's IP layer, with `forward`
+        /// that forwards them.
+        #[arg(long, default_value = "bpf")]
+        via: lab::lease::Via,
     },
     /// Take a pod away, whatever is left of it.
     Remove {
@@ -251,15 +252,6 @@ pub enum Lease {
         #[arg(long)]
         pod: String,
     },
-}
-
-/// The way between a NIC and a pod.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub enum Via {
-    /// BPF programs redirect, past the guest's IP layer.
-    Bpf,
-    /// The guest's IP layer forwards.
-    Forward,
 }
 
 /// A guest of a running lab.

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,31 @@ pub enum QueueChoice {
     Any(u32),
 }
 
+impl FromStr for QueueChoice {
+    type Err = String;
+
+    /// `12-15`, `3,5-7`, or `any:4`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| {
+            text.parse::<u32>().map_err(|_| format!("`{text}` is no number of a queue; write 12-15, 3,5-7 or any:4"))
+        };
+        if let Some(count) = text.strip_prefix("any:") {
+            return Ok(QueueChoice::Any(number(count)?));
+        }
+        let mut queues = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last) = (number(first)?, number(last)?);
+            // More than any NIC has is a slip of the keyboard.
+            if first > last || last - first > 4096 {
+                return Err(format!("`{part}` is no range of queues"));
+            }
+            queues.extend(first..=last);
+        }
+        Ok(QueueChoice::These(queues))
+    }
+}
+
 /// An address with the length of its network's prefix in bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PodAddress {
@@ -63,7 +89,7 @@ impl fmt::Display for PodAddress {
     }
 }
 
-impl std::str::FromStr for PodAddress {
+impl FromStr for PodAddress {
     type Err = String;
 
     /// `ADDRESS/PREFIX`; without a prefix the address alone is the network.
@@ -88,6 +114,19 @@ pub enum Via {
     Bpf,
     /// The host's IP layer forwards them.
     Forward,
+}
+
+impl FromStr for Via {
+    type Err = String;
+
+    /// `bpf` or `forward`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "bpf" => Ok(Via::Bpf),
+            "forward" => Ok(Via::Forward),
+            _ => Err(format!("`{text}` is no way to a pod; there are bpf and forward")),
+        }
+    }
 }
 
 /// A pod, and how it is.
@@ -140,6 +179,17 @@ pub struct Traffic {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn queues_are_read() {
+        assert_eq!("12-15".parse(), Ok(QueueChoice::These(vec![12, 13, 14, 15])));
+        assert_eq!("3,5-7".parse(), Ok(QueueChoice::These(vec![3, 5, 6, 7])));
+        assert_eq!("any:4".parse(), Ok(QueueChoice::Any(4)));
+        for (bad, why) in [("", "no number"), ("a-b", "`a`"), ("7-5", "no range"), ("0-4294967295", "no range")] {
+            let error = bad.parse::<QueueChoice>().expect_err(bad);
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
 
     #[test]
     fn addresses_are_read_and_written_alike() {

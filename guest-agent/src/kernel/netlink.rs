@@ -30,6 +30,9 @@ pub const NESTED: u16 = 0x8000;
 pub struct Netlink {
     socket: OwnedFd,
     sequence: u32,
+    /// The RDMA family answers some requests for all there are with a single message and no end. Other families end every
+    /// dump, and not all mark its messages as parts of one.
+    endless: bool,
 }
 
 impl Netlink {
@@ -37,7 +40,7 @@ impl Netlink {
     pub fn open(protocol: Option<Protocol>) -> io::Result<Netlink> {
         let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         sys::explain_refusals(&socket)?;
-        Ok(Netlink { socket, sequence: 0 })
+        Ok(Netlink { socket, sequence: 0, endless: protocol == Some(rustix::net::netlink::RDMA) })
     }
 
     /// Sends a request and hands every answer (its type and what follows the header) to the function, until the kernel
@@ -80,8 +83,7 @@ impl Netlink {
                     }
                     kind => answer(kind, payload),
                 }
-                // The RDMA family answers some requests with a single message and no end.
-                if ack == 0 && u16_at(header, 6) & NLM_F_MULTI == 0 {
+                if self.endless && ack == 0 && u16_at(header, 6) & NLM_F_MULTI == 0 {
                     return Ok(());
                 }
             }

@@ -7,7 +7,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
 
 use protocol::{Failure, FailureKind};
-use rustix::mount::{UnmountFlags, mount_bind, unmount};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_bind_recursive, mount_change, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::links;
@@ -29,6 +30,7 @@ pub fn names() -> Vec<String> {
 
 /// Makes a namespace that is held by its file, as `ip netns add` does; its `lo` is up. `AlreadyExists` if there is one.
 pub fn create(name: &str) -> io::Result<File> {
+    share_folder()?;
     let path = format!("{FOLDER}/{name}");
     File::options().write(true).create_new(true).mode(0o444).open(&path)?;
     let made = thread::scope(|scope| {
@@ -43,6 +45,17 @@ pub fn create(name: &str) -> io::Result<File> {
         thread.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
     });
     made.inspect_err(|_| drop(delete(name)))
+}
+
+/// Makes the folder a mount of its own whose mounts every mount namespace sees, as `ip netns add` does the first time. It must
+/// come before any namespace's: a folder mounted over itself later would hold each of them twice, and none could be removed.
+fn share_folder() -> io::Result<()> {
+    let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
+    if mount_change(FOLDER, shared) == Err(Errno::INVAL) {
+        mount_bind_recursive(FOLDER, FOLDER)?;
+        mount_change(FOLDER, shared)?;
+    }
+    Ok(())
 }
 
 /// Takes the name of a namespace away; it goes when no process and no file holds it any more. `NotFound` if there is none.

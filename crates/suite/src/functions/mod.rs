@@ -4,6 +4,7 @@
 //! in the guest, which become requirements of the test.
 
 mod facts;
+mod lease;
 mod rules;
 mod rxe;
 mod sanitizers;
@@ -30,7 +31,7 @@ pub struct Function {
 }
 
 /// Every function and what it does.
-pub const NAMES: [(&str, Function); 9] = [
+pub const NAMES: [(&str, Function); 12] = [
     // Compares what the agent says of its guest with what the lab believes, and records how the boot went.
     ("agent-facts", Function { needs: &[], may: &[], tools: &[], run: facts::agent_facts }),
     // Makes an RXE device over a netdev and waits until it is active; refuses a netdev RXE cannot work on.
@@ -40,6 +41,20 @@ pub const NAMES: [(&str, Function); 9] = [
     ),
     // Has RXE build and take packets at layer 3, 2 or 1 in a namespace (net.rxe.rxe_network_layer).
     ("rxe-layer", Function { needs: &["layer"], may: &["netns"], tools: &["ip", "modprobe"], run: rxe::layer }),
+    // Makes a pod with leased queues of a NIC.
+    (
+        "lease",
+        Function {
+            needs: &["pod", "netdev", "queues"],
+            may: &["address", "address6", "via"],
+            tools: &[],
+            run: lease::add,
+        },
+    ),
+    // Reads what came by a pod's queues as metrics, and requires that it is whole, or broken as is said.
+    ("lease-traffic", Function { needs: &["pod"], may: &["broken"], tools: &[], run: lease::traffic }),
+    // Takes a pod away.
+    ("lease-end", Function { needs: &["pod"], may: &[], tools: &[], run: lease::remove }),
     // Loads packet rules that nothing of the test matches: the walk past them is what they cost.
     (
         "rules",
