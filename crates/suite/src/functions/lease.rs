@@ -50,8 +50,9 @@ pub(super) fn traffic(call: &mut Call) -> Result<(), Stop> {
     judge(pod, call.arg("broken")).map_err(Stop::Failed)?;
     let leased: u64 = pod.queues.iter().map(|queue| queue.received.bytes).sum();
     let values = [("leased", leased), ("elsewhere", pod.elsewhere.bytes), ("sent", pod.sent.bytes)];
+    let when = if call.arg("when").is_empty() { String::new() } else { format!("{}_", call.arg("when")) };
     for (what, value) in values {
-        let name = format!("{name}_{what}_bytes");
+        let name = format!("{when}{name}_{what}_bytes");
         call.context.metrics.push(Metric { name, unit: "bytes".into(), value: value as f64 });
     }
     Ok(())

@@ -51,8 +51,9 @@ pub const NAMES: [(&str, Function); 12] = [
             run: lease::add,
         },
     ),
-    // Reads what came by a pod's queues as metrics, and requires that it is whole, or broken as is said.
-    ("lease-traffic", Function { needs: &["pod"], may: &["broken"], tools: &[], run: lease::traffic }),
+    // Reads what came by a pod's queues as metrics (`POD_leased_bytes` and the like, after `when_` if that is given), and
+    // requires that it is whole, or broken as is said.
+    ("lease-traffic", Function { needs: &["pod"], may: &["broken", "when"], tools: &[], run: lease::traffic }),
     // Takes a pod away.
     ("lease-end", Function { needs: &["pod"], may: &[], tools: &[], run: lease::remove }),
     // Loads packet rules that nothing of the test matches: the walk past them is what they cost.
