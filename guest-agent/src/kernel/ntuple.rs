@@ -84,7 +84,7 @@ pub fn add(interface: &str, rule: &TcpRule) -> io::Result<u32> {
 }
 
 fn encode(rule: &TcpRule) -> Vec<u64> {
-    let mut bytes = vec![0; RXNFC];
+    let mut bytes = [0; RXNFC];
     let (flow, address, destination, source_port) = match rule.to {
         IpAddr::V4(address) => (TCP_V4_FLOW, address.octets().to_vec(), 4, 8),
         IpAddr::V6(address) => (TCP_V6_FLOW, address.octets().to_vec(), 16, 32),
