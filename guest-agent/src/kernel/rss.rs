@@ -37,6 +37,18 @@ pub fn set_table(interface: &str, table: &[u32]) -> io::Result<()> {
     sys::ethtool(&socket, interface, &mut buffer)
 }
 
+/// Has the driver make its default table again. To set one that happens to be the same is not that: the kernel then keeps to
+/// it, and refuses fewer queues.
+pub fn reset_table(interface: &str) -> io::Result<()> {
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    sys::ethtool(&socket, interface, &mut room(ETHTOOL_SRXFHINDIR, 0))
+}
+
+/// Whether a table is the one that a driver with so many queues begins with (`ethtool_rxfh_indir_default`).
+pub fn is_default(table: &[u32], queues: usize) -> bool {
+    table.iter().enumerate().all(|(at, queue)| *queue as usize == at % queues.max(1))
+}
+
 fn room(command: u32, size: u32) -> Vec<u64> {
     let mut buffer = vec![0_u64; TABLE / 8 + (size as usize).div_ceil(2)];
     set(&mut buffer, 0, command);

@@ -110,7 +110,13 @@ impl Nic {
                 left.push(format!("{name}: {what}: {error}"));
             }
         };
-        note("setting the table of queues to what it was", rss::set_table(name, &self.table));
+        let queues = netdev::rx_queues(self.link.index).map_or(0, |queues| queues.len());
+        let table = if rss::is_default(&self.table, queues) {
+            rss::reset_table(name)
+        } else {
+            rss::set_table(name, &self.table)
+        };
+        note("setting the table of queues to what it was", table);
         if self.split == Split::Off {
             note("turning header split off", rings::set_split(self.link.index, Split::Off));
         }
