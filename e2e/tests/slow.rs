@@ -70,3 +70,13 @@ fn a_gigabyte_goes_through_device_memory_to_the_last_byte() {
     let passed = records.iter().filter(|record| record["status"] == "pass").count();
     assert!(passed == records.len() && passed == 4, "{passed} of {} passed", records.len());
 }
+
+#[test]
+fn the_kernels_nic_tests_say_of_the_gvnic_what_is_known() {
+    let project = Project::of_checkout().unwrap();
+    project.run(["lab", "test", "drv-net"]).expect(0);
+    let records = records(&project);
+    for test in ["devmem", "nk_devmem", "nk_qlease", "userns_devmem", "iou-zcrx", "nk_netns", "net-nk_qlease"] {
+        assert_eq!(status(&records, &format!("drv-net/{test}")), "pass");
+    }
+}
