@@ -37,7 +37,12 @@ pub const NAMES: [(&str, Function); 12] = [
     // Makes an RXE device over a netdev and waits until it is active; refuses a netdev RXE cannot work on.
     (
         "rxe-link",
-        Function { needs: &["name", "device"], may: &["netns"], tools: &["ip", "rdma", "modprobe"], run: rxe::link },
+        Function {
+            needs: &["name", "device"],
+            may: &["netns"],
+            tools: &["ip", "rdma", "modprobe", "sh"],
+            run: rxe::link,
+        },
     ),
     // Has RXE build and take packets at layer 3, 2 or 1 in a namespace (net.rxe.rxe_network_layer).
     ("rxe-layer", Function { needs: &["layer"], may: &["netns"], tools: &["ip", "modprobe"], run: rxe::layer }),

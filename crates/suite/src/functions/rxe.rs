@@ -52,7 +52,7 @@ pub(super) fn link(call: &mut Call) -> Result<(), Stop> {
         return Err(Stop::Failed(refusal));
     }
     call.must_run("modprobe", &["modprobe", "rdma_rxe"])?;
-    let words = within(&["rdma", "link", "add", &name, "type", "rxe", "netdev", &device]);
+    let words = within(&["sh", "-c", ADD, &name, &device]);
     call.must_run("add", &words.iter().map(String::as_str).collect::<Vec<_>>())?;
     let condition = Condition::RdmaLinkActive { name: name.clone(), netns: None };
     let timeout_ms = (ACTIVE_MS * call.context.scale) as u64;
@@ -63,6 +63,20 @@ pub(super) fn link(call: &mut Call) -> Result<(), Stop> {
         _ => Ok(None),
     })
 }
+
+/// Adds link `$0` to netdev `$1`. The name of a link that was removed, which `rdma link` does not show any more, is taken until the
+/// last reference to it is gone (ENFILE, `assign_name()` in drivers/infiniband/core/device.c): for that it waits a minute.
+const ADD: &str = r#"
+tries=0
+until said=$(rdma link add "$0" type rxe netdev "$1" 2>&1); do
+    tries=$((tries + 1))
+    case $said in
+    *"Too many open files in system"*) test $tries -lt 300 && sleep 0.2 && continue ;;
+    esac
+    echo "$said" >&2
+    exit 1
+done
+"#;
 
 /// Where the layer is set, in the namespace of whoever looks.
 const LAYER: &str = "/proc/sys/net/rxe/rxe_network_layer";
