@@ -13,7 +13,7 @@ use crate::device::Endpoint;
 use crate::ffi::Gid;
 
 /// An answer may have to wait for 64 MiB in an emulated guest.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(660);
 /// How long the server may take to listen.
 const CONNECT: Duration = Duration::from_secs(30);
 

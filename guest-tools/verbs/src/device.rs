@@ -18,8 +18,12 @@ use crate::ffi::{self, Library};
 
 /// Every access that a region may be registered for.
 pub const ALL_ACCESS: u32 = ffi::LOCAL_WRITE | ffi::REMOTE_WRITE | ffi::REMOTE_READ | ffi::REMOTE_ATOMIC;
-/// How long a completion may take; 64 MiB are under way for seconds in an emulated guest.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a completion may take; 64 MiB are under way for seconds in an emulated guest, and for minutes on a debug kernel there.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Looks at an empty completion queue in a row before the processor is left to others for a while: RXE's workers need it.
+const EAGER_LOOKS: u32 = 1000;
+/// That while.
+const REST: Duration = Duration::from_micros(200);
 /// The one port of a device.
 const PORT: u8 = 1;
 
@@ -280,10 +284,11 @@ impl Connection {
             | ffi::QP_MAX_DEST_RD_ATOMIC
             | ffi::QP_MIN_RNR_TIMER;
         self.modify(&mut attr, rtr).context("queue pair to RTR")?;
-        // 2^17 * 4 µs are half a second: an emulated guest is slow, and nothing here is about loss.
+        // 2^19 * 4 µs are two seconds: an emulated guest is slow, nothing here is about loss, and a READ that is asked for again too
+        // early is answered once more from there on.
         let mut attr = ffi::QpAttr {
             qp_state: ffi::QPS_RTS,
-            timeout: 17,
+            timeout: 19,
             retry_cnt: 7,
             rnr_retry: 7,
             max_rd_atomic: 4,
@@ -359,6 +364,7 @@ impl Connection {
     /// The next completion.
     pub fn wait(&self) -> Result<ffi::Wc> {
         let end = Instant::now() + PATIENCE;
+        let mut looks = 0;
         let mut wc = ffi::Wc::default();
         loop {
             // SAFETY: the queue is alive, there is room for the one completion asked for.
@@ -369,7 +375,11 @@ impl Connection {
             match found {
                 0 if Instant::now() > end => bail!("no completion within {} s", PATIENCE.as_secs()),
                 // The peer may share our only processor.
-                0 => std::thread::yield_now(),
+                0 if looks < EAGER_LOOKS => {
+                    looks += 1;
+                    std::thread::yield_now();
+                }
+                0 => std::thread::sleep(REST),
                 1 => return Ok(wc),
                 error => bail!("ibv_poll_cq returned {error}"),
             }
