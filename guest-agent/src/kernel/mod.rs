@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod bpf;
+pub mod ethtool;
 pub mod genl;
 pub mod links;
 pub mod netdev;

@@ -2,11 +2,8 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
 
-use rustix::net::{AddressFamily, SocketType, socket};
-
-use crate::sys;
+use super::ethtool::{call, get, set};
 
 /// include/uapi/linux/ethtool.h
 const ETHTOOL_GRXCLSRLCNT: u32 = 0x2e;
@@ -60,26 +57,21 @@ fn flags(interface: &str, command: u32, value: u32) -> io::Result<u32> {
     let mut buffer = vec![0_u64; 1];
     set(&mut buffer, 0, command);
     set(&mut buffer, 4, value);
-    sys::ethtool(&ioctl_socket()?, interface, &mut buffer)?;
+    call(interface, &mut buffer)?;
     Ok(get(&buffer, 4))
-}
-
-fn ioctl_socket() -> io::Result<OwnedFd> {
-    Ok(socket(AddressFamily::INET, SocketType::DGRAM, None)?)
 }
 
 /// Adds a rule in the highest free place, which it returns.
 pub fn add(interface: &str, rule: &TcpRule) -> io::Result<u32> {
-    let socket = ioctl_socket()?;
     let mut buffer = vec![0_u64; RXNFC / 8];
     set(&mut buffer, 0, ETHTOOL_GRXCLSRLCNT);
-    sys::ethtool(&socket, interface, &mut buffer)?;
+    call(interface, &mut buffer)?;
     let (places, used) = (get(&buffer, DATA), rules(interface)?);
     let place = (0..places).rev().find(|place| !used.contains(place));
     let place = place.ok_or_else(|| io::Error::other(format!("all {places} places for rules are taken")))?;
     let mut buffer = encode(rule);
     set(&mut buffer, LOCATION, place);
-    sys::ethtool(&socket, interface, &mut buffer)?;
+    call(interface, &mut buffer)?;
     Ok(place)
 }
 
@@ -105,15 +97,14 @@ pub fn delete(interface: &str, place: u32) -> io::Result<()> {
     let mut buffer = vec![0_u64; RXNFC / 8];
     set(&mut buffer, 0, ETHTOOL_SRXCLSRLDEL);
     set(&mut buffer, LOCATION, place);
-    sys::ethtool(&ioctl_socket()?, interface, &mut buffer)
+    call(interface, &mut buffer)
 }
 
 /// Where the rules of an interface sit. An interface that cannot have any has none.
 pub fn rules(interface: &str) -> io::Result<Vec<u32>> {
-    let socket = ioctl_socket()?;
     let mut buffer = vec![0_u64; RXNFC / 8];
     set(&mut buffer, 0, ETHTOOL_GRXCLSRLCNT);
-    match sys::ethtool(&socket, interface, &mut buffer) {
+    match call(interface, &mut buffer) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ENODEV)) => {
             return Ok(Vec::new());
         }
@@ -126,39 +117,14 @@ pub fn rules(interface: &str) -> io::Result<Vec<u32>> {
     let mut buffer = vec![0_u64; RXNFC / 8 + count as usize / 2 + 1];
     set(&mut buffer, 0, ETHTOOL_GRXCLSRLALL);
     set(&mut buffer, RULE_COUNT, count);
-    sys::ethtool(&socket, interface, &mut buffer)?;
+    call(interface, &mut buffer)?;
     let found = get(&buffer, RULE_COUNT).min(count) as usize;
     Ok((0..found).map(|at| get(&buffer, RULE_COUNT + 4 + 4 * at)).collect())
-}
-
-pub(super) fn get(buffer: &[u64], at: usize) -> u32 {
-    let bytes = buffer[at / 8].to_ne_bytes();
-    u32::from_ne_bytes(if at.is_multiple_of(8) {
-        [bytes[0], bytes[1], bytes[2], bytes[3]]
-    } else {
-        [bytes[4], bytes[5], bytes[6], bytes[7]]
-    })
-}
-
-pub(super) fn set(buffer: &mut [u64], at: usize, value: u32) {
-    let mut bytes = buffer[at / 8].to_ne_bytes();
-    let offset = at % 8;
-    bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
-    buffer[at / 8] = u64::from_ne_bytes(bytes);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_are_found_where_they_were_put() {
-        let mut buffer = vec![0; RXNFC / 8];
-        set(&mut buffer, 0, 7);
-        set(&mut buffer, RULE_COUNT, 9);
-        set(&mut buffer, RULE_COUNT + 4, 11);
-        assert_eq!((get(&buffer, 0), get(&buffer, RULE_COUNT), get(&buffer, RULE_COUNT + 4)), (7, 9, 11));
-    }
 
     #[test]
     fn a_rule_says_what_counts() {

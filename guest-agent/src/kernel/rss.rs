@@ -2,10 +2,7 @@
 
 use std::io;
 
-use rustix::net::{AddressFamily, SocketType, socket};
-
-use super::ntuple::{get, set};
-use crate::sys;
+use super::ethtool::{call, get, set};
 
 /// include/uapi/linux/ethtool.h
 const ETHTOOL_GRXFHINDIR: u32 = 0x38;
@@ -16,14 +13,13 @@ const TABLE: usize = 8;
 
 /// The table: a queue for each value of the hash's low bits.
 pub fn table(interface: &str) -> io::Result<Vec<u32>> {
-    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
     // Asked with no room it says how much it needs.
     let mut buffer = vec![0_u64; 1];
     set(&mut buffer, 0, ETHTOOL_GRXFHINDIR);
-    sys::ethtool(&socket, interface, &mut buffer)?;
+    call(interface, &mut buffer)?;
     let size = get(&buffer, SIZE);
     let mut buffer = room(ETHTOOL_GRXFHINDIR, size);
-    sys::ethtool(&socket, interface, &mut buffer)?;
+    call(interface, &mut buffer)?;
     Ok((0..size as usize).map(|at| get(&buffer, TABLE + 4 * at)).collect())
 }
 
@@ -33,15 +29,13 @@ pub fn set_table(interface: &str, table: &[u32]) -> io::Result<()> {
     for (at, queue) in table.iter().enumerate() {
         set(&mut buffer, TABLE + 4 * at, *queue);
     }
-    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
-    sys::ethtool(&socket, interface, &mut buffer)
+    call(interface, &mut buffer)
 }
 
 /// Has the driver make its default table again. To set one that happens to be the same is not that: the kernel then keeps to
 /// it, and refuses fewer queues.
 pub fn reset_table(interface: &str) -> io::Result<()> {
-    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
-    sys::ethtool(&socket, interface, &mut room(ETHTOOL_SRXFHINDIR, 0))
+    call(interface, &mut room(ETHTOOL_SRXFHINDIR, 0))
 }
 
 /// Whether a table is the one that a driver with so many queues begins with (`ethtool_rxfh_indir_default`).

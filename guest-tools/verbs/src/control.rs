@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::device::Endpoint;
+use crate::device::{self, Endpoint};
 use crate::ffi::Gid;
 
-/// An answer may have to wait for 64 MiB in an emulated guest.
-const PATIENCE: Duration = Duration::from_secs(660);
+/// An answer may have to wait for a completion at the other end, which is to say by itself that none came.
+const PATIENCE: Duration = Duration::from_secs(device::PATIENCE.as_secs() + 60);
 /// How long the server may take to listen.
 const CONNECT: Duration = Duration::from_secs(30);
 

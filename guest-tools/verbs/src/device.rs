@@ -19,7 +19,7 @@ use crate::ffi::{self, Library};
 /// Every access that a region may be registered for.
 pub const ALL_ACCESS: u32 = ffi::LOCAL_WRITE | ffi::REMOTE_WRITE | ffi::REMOTE_READ | ffi::REMOTE_ATOMIC;
 /// How long a completion may take; 64 MiB are under way for seconds in an emulated guest, and for minutes on a debug kernel there.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub const PATIENCE: Duration = Duration::from_secs(600);
 /// Looks at an empty completion queue in a row before the processor is left to others for a while: RXE's workers need it.
 const EAGER_LOOKS: u32 = 1000;
 /// That while.
