@@ -172,12 +172,16 @@ pub enum Lab {
         #[command(flatten)]
         lab: Which,
     },
-    /// Change a link of the fabric while it runs: loss, delay, reorder, partition.
+    /// Change a link of the fabric while it runs (loss, delay, reorder, partition), or what goes wrong with a gvnic.
     Fault {
         /// The port, as `lab status` names it: GUEST.N.
         port: String,
-        /// The fault: `loss=0.01,delay=2ms`; `none` heals it. What it hits is drawn from the network's seed.
+        /// The fault: `loss=0.01,delay=2ms`; with `--device`: `drop 1%, link-flap 500ms once`, `reset`, `link-down`,
+        /// `link-up` (docs/gvnic.md has the words). `none` heals it. What it hits is drawn from the network's seed.
         fault: String,
+        /// Of the gvnic at that port, instead of the link to it.
+        #[arg(long)]
+        device: bool,
         #[command(flatten)]
         lab: Which,
     },

@@ -125,6 +125,12 @@ pub fn fault(which: &Which, port: &str, fault: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Tells a gvnic what to do while the lab runs.
+pub fn order(which: &Which, port: &str, order: &str) -> Result<ExitCode> {
+    state::client(which)?.device(port, order.parse()?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// `loss=0.01,delay=2ms`; `none` heals, `partition` cuts.
 fn parse_fault(text: &str) -> Result<FaultSpec> {
     let mut fault = FaultSpec::default();

@@ -279,7 +279,7 @@ mod tests {
     fn a_config_is_read_as_it_is_written() {
         let config: PortConfig = serde_json::from_str(
             r#"{"mac": "02:1a:E0:00:00:42", "queue_pairs": 16, "rx_ring": {"max": 2048},
-                "faults": {"seed": 7, "list": [{"kind": "device_reset", "when": {"probability": 0.5}}]}}"#,
+                "faults": {"seed": 7, "list": [{"kind": "device-reset", "when": {"probability": 0.5}}]}}"#,
         )
         .unwrap();
         assert_eq!(config.mac, Mac([2, 0x1a, 0xe0, 0, 0, 0x42]));

@@ -6,6 +6,7 @@
 //! a run can be repeated.
 
 mod draws;
+mod words;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::abi::adminq::{Opcode, Status};
 use crate::config::BadConfig;
 
 pub(crate) use draws::Draws;
+pub use words::BadFault;
 
 /// Faults in a plan at most.
 pub const FAULTS_MAX: usize = 64;
@@ -31,7 +33,7 @@ pub struct FaultPlan {
 
 /// One way to go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fault {
     /// A command is not run, and answered with an error.
     AdminError {
@@ -132,7 +134,7 @@ pub enum Fault {
 
 /// Which way a frame goes, as the driver sees it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Way {
     /// To the network.
     Tx,
@@ -366,19 +368,21 @@ mod tests {
         let text = r#"{"seed": 1, "list": [
             {"kind": "drop", "when": {"probability": 0.01}},
             {"kind": "delay", "micros": 5, "way": "rx", "when": {"after": 1, "count": 2}},
-            {"kind": "miss_split"},
-            {"kind": "link_flap", "down": 3, "when": {"count": 1}}]}"#;
+            {"kind": "miss-split"},
+            {"kind": "link-flap", "down": 3, "when": {"count": 1}},
+            {"kind": "admin-error", "opcode": "create-rx-queue", "status": "internal-error", "when": {}}]}"#;
         let plan: FaultPlan = serde_json::from_str(text).unwrap();
         let list = vec![
             Fault::Drop { way: Way::Both, when: Trigger::probability(0.01) },
             Fault::Delay { micros: 5, way: Way::Rx, when: Trigger::times(1, 2) },
             Fault::MissSplit { when: Trigger::default() },
             Fault::LinkFlap { down: 3, when: Trigger::times(0, 1) },
+            error(Trigger::default()),
         ];
         assert_eq!(plan, FaultPlan { seed: 1, list });
         let again = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<FaultPlan>(&again).unwrap(), plan);
-        for wrong in [r#"{"kind": "drop", "opcode": "query_rss"}"#, r#"{"kind": "flood"}"#, r#"{"kind": "delay"}"#] {
+        for wrong in [r#"{"kind": "drop", "opcode": "query-rss"}"#, r#"{"kind": "flood"}"#, r#"{"kind": "delay"}"#] {
             assert!(serde_json::from_str::<Fault>(wrong).is_err(), "{wrong}");
         }
     }

@@ -55,6 +55,8 @@ pub(crate) struct Mishaps {
     list: Vec<(usize, Kind, Trigger)>,
     stream: u8,
     draws: Draws,
+    /// Those that struck and have not been asked for.
+    struck: u64,
 }
 
 impl Mishaps {
@@ -63,7 +65,7 @@ impl Mishaps {
         let faults = plan.list.iter().enumerate();
         let mishaps = faults.filter_map(|(n, fault)| Some((n, Kind::of(fault)?, fault.when())));
         let list = mishaps.filter(|(_, (_, whose), _)| whose.includes(way)).map(|(n, (kind, _), when)| (n, kind, when));
-        Mishaps { list: list.collect(), stream: way as u8, draws: Draws::new(plan) }
+        Mishaps { list: list.collect(), stream: way as u8, draws: Draws::new(plan), struck: 0 }
     }
 
     /// Whether nothing ever happens.
@@ -79,6 +81,7 @@ impl Mishaps {
                 continue;
             }
             let Some(draw) = self.draws.strike(*n, self.stream, *when) else { continue };
+            self.struck += 1;
             match *kind {
                 Kind::Drop => fate.lost = true,
                 Kind::Reorder => fate.behind = true,
@@ -95,8 +98,16 @@ impl Mishaps {
     pub fn happens(&mut self, what: Kind) -> bool {
         let mut happens = false;
         for (n, _, when) in self.list.iter().filter(|(_, kind, _)| *kind == what) {
-            happens |= self.draws.strike(*n, self.stream, *when).is_some();
+            if self.draws.strike(*n, self.stream, *when).is_some() {
+                happens = true;
+                self.struck += 1;
+            }
         }
         happens
+    }
+
+    /// How often something struck since this was asked.
+    pub fn take_struck(&mut self) -> u64 {
+        std::mem::take(&mut self.struck)
     }
 }

@@ -45,6 +45,11 @@ impl Passage {
         self.drawn = None;
     }
 
+    /// How many mishaps struck since this was asked.
+    pub fn take_struck(&mut self) -> u64 {
+        self.mishaps.take_struck()
+    }
+
     /// When the next held frame is due, in nanoseconds of the device's clock.
     pub fn due(&self) -> Option<u64> {
         self.held.iter().map(|held| held.due).min()

@@ -169,6 +169,10 @@ impl Wire for Burst<'_> {
             // Which queue it was for, nobody has looked.
             self.queues.shared.stats().rx(0).drop_fault.add(1);
         }
+        let struck = self.passage.take_struck() + self.queues.splits.take_struck();
+        if struck > 0 {
+            self.queues.shared.stats().control.strikes.add(struck);
+        }
         sent
     }
 }

@@ -141,6 +141,8 @@ counters! {
         reset_requests,
         /// Changes of the link.
         link_changes,
+        /// Times a fault struck a frame, a packet or a completion.
+        strikes,
         /// Statistics written to the driver.
         stats_reports,
         /// Those that could not be.

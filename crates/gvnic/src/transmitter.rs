@@ -155,7 +155,15 @@ impl Transmitter {
             }
             self.next = (id + 1) % self.places.len();
         }
+        self.tell_strikes();
         done
+    }
+
+    fn tell_strikes(&mut self) {
+        let struck = self.passage.take_struck() + self.completions.take_struck();
+        if struck > 0 {
+            self.shared.stats().control.strikes.add(struck);
+        }
     }
 
     fn serve(&mut self, id: u16, packets: usize, now: u64, wire: &mut dyn Wire, done: &mut Sending) -> Rest {

@@ -13,11 +13,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use progress::Progress;
 use protocol::{Event, Input, Request};
-use suite::{GuestError, GuestInfo, GuestStream, Guests, Health};
+use suite::{GuestError, GuestInfo, GuestStream, Guests, Health, NicBooks};
 
 use crate::control::{
     self, Answer, Ask, FaultSpec, HealthReport, Kind, LabStatus, read_frame, receive, send, write_frame,
 };
+use crate::order::DeviceOrder;
 use crate::paths::LabPaths;
 
 /// A lab's supervisor, as a client.
@@ -134,6 +135,11 @@ impl Client {
     /// Changes a port's fault.
     pub fn fault(&self, port: &str, fault: FaultSpec) -> Result<()> {
         self.done(&Ask::Fault { port: port.into(), fault })
+    }
+
+    /// Tells a gvnic what to do.
+    pub fn device(&self, port: &str, order: DeviceOrder) -> Result<()> {
+        self.done(&Ask::Device { port: port.into(), order })
     }
 
     /// Captures a port until the returned connection is dropped.
@@ -306,6 +312,22 @@ impl Guests for LabGuests {
         let bytes = read().map_err(|e| error(format!("{}: {e}", path.display())))?;
         let next = from + bytes.len() as u64;
         Ok((bytes, next))
+    }
+
+    fn nic_order(&self, guest: &str, nic: usize, order: &str) -> Result<(), GuestError> {
+        let refused = |error: String| GuestError::Refused { guest: guest.into(), message: error };
+        let order = order.parse().map_err(|error: gvnic::fault::BadFault| refused(error.to_string()))?;
+        self.client.device(&format!("{guest}.{nic}"), order).map_err(|error| refused(format!("{error:#}")))
+    }
+
+    fn nic_books(&self, guest: &str, nic: usize) -> Result<NicBooks, GuestError> {
+        let status = self.client.status().map_err(|error| Self::channel(guest, &error))?;
+        let port = format!("{guest}.{nic}");
+        let device = status.devices.into_iter().find(|device| device.port == port);
+        device.map(|device| device.books).ok_or_else(|| GuestError::Refused {
+            guest: guest.into(),
+            message: format!("NIC `{port}` is no gvnic, or its process does not answer"),
+        })
     }
 
     fn health(&self, guest: &str) -> Health {

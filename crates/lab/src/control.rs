@@ -11,8 +11,10 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::order::DeviceOrder;
+
 /// Version of everything in this module. Raised with each change of a message.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The first line of both sides.
 pub fn greeting() -> String {
@@ -54,6 +56,13 @@ pub enum Ask {
         port: String,
         /// The fault, in the words of `lab.toml`.
         fault: FaultSpec,
+    },
+    /// Tells a gvnic what to do: [`Answer::Done`].
+    Device {
+        /// Its port.
+        port: String,
+        /// What.
+        order: DeviceOrder,
     },
     /// Writes what crosses a port to a file until the connection ends: [`Answer::Done`] once it runs.
     Capture {
@@ -224,6 +233,8 @@ pub struct DeviceStatus {
     pub link: bool,
     /// Its queues, by number.
     pub queues: Vec<QueueStatus>,
+    /// What became of its descriptors, and what else happened to it.
+    pub books: suite::NicBooks,
 }
 
 /// A pair of queues. Frames and bytes count since the device was made.

@@ -14,6 +14,7 @@ pub mod launch;
 pub mod lease;
 pub mod lock;
 pub mod mail;
+pub mod order;
 pub mod paths;
 pub mod plan;
 pub mod prepare;

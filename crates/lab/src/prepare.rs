@@ -252,8 +252,9 @@ fn launch_plan(plan: &Plan, guest: &lab_config::Guest, paths: &LabPaths, resolve
         let cable = port_socket(paths, &guest.name, n);
         let (model, backend) = match nic.model {
             lab_config::NicModel::Virtio => (NicModel::Virtio, NicBackend::Stream { socket: cable }),
+            lab_config::NicModel::Igb => (NicModel::Igb, NicBackend::Stream { socket: cable }),
             lab_config::NicModel::Gvnic => {
-                let program = gvnic(plan, &launch, nic, n, &cable);
+                let program = gvnic(plan, &launch, nic, n, &cable)?;
                 (NicModel::VfioUser, NicBackend::Process { program })
             }
         };
@@ -275,7 +276,7 @@ fn launch_plan(plan: &Plan, guest: &lab_config::Guest, paths: &LabPaths, resolve
 }
 
 /// The command line of the process behind a gvnic.
-fn gvnic(plan: &Plan, launch: &LaunchPlan, nic: &lab_config::Nic, index: usize, cable: &Path) -> Vec<OsString> {
+fn gvnic(plan: &Plan, launch: &LaunchPlan, nic: &lab_config::Nic, index: usize, cable: &Path) -> Result<Vec<OsString>> {
     let program = plan.content(programs::GVNIC.id).join(programs::GVNIC.name);
     let mut words = vec![program.into_os_string()];
     let mut option = |name: &str, value: OsString| words.extend([name.into(), value]);
@@ -285,7 +286,10 @@ fn gvnic(plan: &Plan, launch: &LaunchPlan, nic: &lab_config::Nic, index: usize, 
     option("--mac", nic.mac.to_string().into());
     option("--mtu", nic.mtu.to_string().into());
     option("--queues", nic.queues.to_string().into());
-    words
+    if !nic.faults.list.is_empty() {
+        option("--faults", serde_json::to_string(&nic.faults).context("cannot write a NIC's faults down")?.into());
+    }
+    Ok(words)
 }
 
 fn nic_info(nic: &lab_config::Nic) -> NicInfo {

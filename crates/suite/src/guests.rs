@@ -7,6 +7,8 @@
 //! Errors are kept apart here, where the difference is known: a [`GuestError`] says that the *lab* did not do what
 //! was asked (an infrastructure error), while a kernel that died is told by [`Guests::health`].
 
+use std::collections::BTreeMap;
+use std::iter::Sum;
 use std::time::Duration;
 
 use protocol::{Event, Input, Request};
@@ -43,6 +45,48 @@ pub struct NicInfo {
     pub mac: String,
     /// Addresses with prefix lengths, as assigned: `192.168.77.1/24`, `fd77::1/64`.
     pub addresses: Vec<String>,
+}
+
+/// What became of descriptors that a driver gave an emulated NIC: TX descriptors, or RX buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The driver gave them.
+    pub posted: u64,
+    /// The device has read them.
+    pub consumed: u64,
+    /// A completion gave them back.
+    pub returned: u64,
+    /// Their queue ended before: they are the driver's again, without a completion.
+    pub abandoned: u64,
+}
+
+impl Ledger {
+    /// What the device holds; below zero, what it gave back without having had it.
+    pub fn outstanding(&self) -> i128 {
+        i128::from(self.posted) - i128::from(self.returned) - i128::from(self.abandoned)
+    }
+}
+
+impl Sum for Ledger {
+    fn sum<I: Iterator<Item = Ledger>>(all: I) -> Ledger {
+        all.fold(Ledger::default(), |sum, one| Ledger {
+            posted: sum.posted + one.posted,
+            consumed: sum.consumed + one.consumed,
+            returned: sum.returned + one.returned,
+            abandoned: sum.abandoned + one.abandoned,
+        })
+    }
+}
+
+/// What an emulated NIC's own process has counted since it was started, over all queues.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NicBooks {
+    /// TX descriptors.
+    pub tx: Ledger,
+    /// RX buffers.
+    pub rx: Ledger,
+    /// Resets, changes of the link, queues that came and went, faults that struck, by the device's own names.
+    pub events: BTreeMap<String, u64>,
 }
 
 /// A kernel that died or complained, as read from its console.
@@ -120,6 +164,10 @@ pub enum GuestError {
     },
 }
 
+fn no_orders(guest: &str, nic: usize) -> GuestError {
+    GuestError::Refused { guest: guest.into(), message: format!("NIC {nic} is not emulated by a process of the lab") }
+}
+
 /// The guests of a running lab.
 pub trait Guests: Sync {
     /// Every guest, in the order of `lab.toml`. Asked once a run.
@@ -134,6 +182,22 @@ pub trait Guests: Sync {
     /// Console bytes from offset `from` on, and the offset to ask for next. Offsets only grow, also over reboots;
     /// one past the end gives no bytes and the end.
     fn console(&self, guest: &str, from: u64) -> Result<(Vec<u8>, u64), GuestError>;
+
+    /// Tells an emulated NIC, by its place in `lab.toml`, what to do, in the words of `lab fault --device`.
+    ///
+    /// # Errors
+    /// Refused when they are not understood, or that NIC is not one that takes orders.
+    fn nic_order(&self, guest: &str, nic: usize, _order: &str) -> Result<(), GuestError> {
+        Err(no_orders(guest, nic))
+    }
+
+    /// What an emulated NIC has counted.
+    ///
+    /// # Errors
+    /// Refused when that NIC is not one that keeps books.
+    fn nic_books(&self, guest: &str, nic: usize) -> Result<NicBooks, GuestError> {
+        Err(no_orders(guest, nic))
+    }
 
     /// How the guest is now. Cheap: the runner asks several times a second while it waits.
     /// A crash is reported until [`Guests::reboot`].

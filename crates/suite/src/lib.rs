@@ -23,7 +23,7 @@ mod run;
 mod select;
 mod vars;
 
-pub use guests::{CrashInfo, GuestError, GuestInfo, GuestStream, Guests, Health, NicInfo};
+pub use guests::{CrashInfo, GuestError, GuestInfo, GuestStream, Guests, Health, Ledger, NicBooks, NicInfo};
 pub use load::{LoadError, Problem, Suites, load, load_texts};
 pub use model::{DETERMINISTIC, Expected, Place, Requirement, Test};
 pub use options::{RunOptions, time_scale};

@@ -30,7 +30,7 @@ macro_rules! codes {
     ($(#[$meta:meta])* $name:ident { $($(#[$code_meta:meta])* $code:ident = $value:literal,)* }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-        #[serde(rename_all = "snake_case")]
+        #[serde(rename_all = "kebab-case")]
         #[repr(u32)]
         pub enum $name {
             $($(#[$code_meta])* $code = $value,)*

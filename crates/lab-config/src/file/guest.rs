@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{At, Interface, Memory, Name, Parameter, Percent, Period};
+use super::{At, Interface, Memory, Name, NicFault, Parameter, Percent, Period};
 use crate::model::{Cidr, Mac, NicModel};
 
 /// An Ethernet segment between guests.
@@ -101,6 +101,10 @@ pub(crate) struct NicTable {
     #[serde(default)]
     #[schemars(range(min = 1, max = 16), extend("default" = 16))]
     pub(crate) queues: Option<At<u32>>,
+    /// What goes wrong with a gvnic: frames, completions, commands, the link, the device as a whole. The words are in gvnic.md.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub(crate) fault: Vec<At<NicFault>>,
     /// Ethernet address; if left out, one that stays the same from run to run.
     #[serde(default)]
     pub(crate) mac: Option<At<Mac>>,

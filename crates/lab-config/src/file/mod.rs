@@ -6,6 +6,7 @@
 //! judged later: references, conflicts, duplicates.
 
 mod at;
+mod fault;
 mod guest;
 mod kernel;
 mod name;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 use crate::model::{Accelerator, Gdb};
 
 pub(crate) use at::At;
+pub(crate) use fault::NicFault;
 pub(crate) use guest::{FaultTable, GuestTable, LinkTable, NetworkTable, NicTable};
 pub(crate) use kernel::{ImageTable, KernelTable};
 pub(crate) use name::{Interface, Name, Parameter};

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use crate::model::{BadValue, Cidr, Mac};
 
+use super::fault::NicFault;
 use super::name::{Interface, Name, Parameter};
 use super::place::{DefinitionPath, Release, SourceName, Url};
 use super::quantity::{Memory, Percent, Period};
@@ -48,7 +49,7 @@ impl Kind {
     }
 }
 
-static KINDS: [Kind; 12] = [
+static KINDS: [Kind; 13] = [
     Kind::of::<Period>(),
     Kind::of::<Interface>(),
     Kind::of::<Cidr>(),
@@ -59,6 +60,7 @@ static KINDS: [Kind; 12] = [
     Kind::of::<Memory>(),
     Kind::of::<Url>(),
     Kind::of::<Name>(),
+    Kind::of::<NicFault>(),
     Kind::of::<Percent>(),
     Kind::of::<DefinitionPath>(),
 ];

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gvnic::fault::FaultPlan;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +61,7 @@ impl Fault {
 }
 
 /// A guest's network interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Nic {
     /// What the interface is called in the guest.
     pub interface: String,
@@ -70,6 +71,8 @@ pub struct Nic {
     pub model: NicModel,
     /// Pairs of transmit and receive queues it offers; 1 for a device that has no choice.
     pub queues: u32,
+    /// What goes wrong with a gvnic; the seed is the network's. Empty for any other device.
+    pub faults: FaultPlan,
     /// Its address: the file's, or one derived from guest and interface that stays the same from run to run.
     pub mac: Mac,
     /// Largest IP packet, in bytes; at most the network's.
@@ -86,4 +89,17 @@ pub enum NicModel {
     Virtio,
     /// Google's gVNIC, emulated by a process of the lab's own: header split, flow steering, device-memory TCP.
     Gvnic,
+    /// Intel's 82576 as QEMU emulates it, for comparison; the lab's own kernels have no driver for it, Debian's has.
+    Igb,
+}
+
+impl NicModel {
+    /// As the file says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            NicModel::Virtio => "virtio",
+            NicModel::Gvnic => "gvnic",
+            NicModel::Igb => "igb",
+        }
+    }
 }

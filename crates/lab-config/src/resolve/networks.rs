@@ -11,7 +11,7 @@ use super::{Resolver, text};
 
 /// MTU of a network that sets none: Ethernet's.
 pub(super) const DEFAULT_MTU: u32 = 1500;
-const DEFAULT_SEED: u64 = 1;
+pub(super) const DEFAULT_SEED: u64 = 1;
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 pub(super) fn resolve(r: &mut Resolver<'_>) -> BTreeMap<String, Network> {

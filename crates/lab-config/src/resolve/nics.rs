@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use gvnic::fault::FaultPlan;
+
 use crate::errors::Diag;
 use crate::file::{At, Name, NicTable};
 use crate::model::{Mac, Nic, NicModel};
 use crate::source::Span;
 
-use super::networks::DEFAULT_MTU;
+use super::networks::{DEFAULT_MTU, DEFAULT_SEED};
 use super::{Resolver, macs, text};
 
 /// RFC 8200, section 5.
@@ -31,6 +33,7 @@ pub(super) fn resolve(r: &mut Resolver<'_>) -> Vec<Vec<Nic>> {
                 network: text(&nic.network),
                 model: nic.model.unwrap_or(NicModel::Virtio),
                 queues: queues(r, nic),
+                faults: faults(r, nic),
                 mac: nic.mac.as_ref().map_or_else(|| macs.next(&guest.get().0, &interface), |mac| *mac.get()),
                 mtu: mtu(r, nic),
                 addresses: nic.addresses.iter().map(|a| *a.get()).collect(),
@@ -91,13 +94,29 @@ const GVNIC_MTU: u32 = 9000;
 fn queues(r: &mut Resolver<'_>, nic: &NicTable) -> u32 {
     match (nic.model.unwrap_or(NicModel::Virtio), &nic.queues) {
         (NicModel::Gvnic, queues) => queues.as_ref().map_or(GVNIC_QUEUES, |queues| *queues.get()),
-        (NicModel::Virtio, None) => 1,
-        (NicModel::Virtio, Some(queues)) => {
-            let diag = Diag::new(queues.span(), "`queues` of a NIC whose model is virtio".to_string());
+        (_, None) => 1,
+        (model, Some(queues)) => {
+            let diag = Diag::new(queues.span(), format!("`queues` of a NIC whose model is {}", model.name()));
             r.report(diag.note("only a NIC with `model = \"gvnic\"` has queues to choose"));
             1
         }
     }
+}
+
+fn faults(r: &mut Resolver<'_>, nic: &NicTable) -> FaultPlan {
+    if let Some(first) = nic.fault.first().filter(|_| nic.model != Some(NicModel::Gvnic)) {
+        let model = nic.model.unwrap_or(NicModel::Virtio);
+        let diag = Diag::new(first.span(), format!("`fault` of a NIC whose model is {}", model.name()));
+        r.report(
+            diag.note("only a NIC with `model = \"gvnic\"` has faults of its own; a network and its links have some"),
+        );
+        return FaultPlan::default();
+    }
+    if nic.fault.is_empty() {
+        return FaultPlan::default();
+    }
+    let seed = r.file.network.get(&nic.network).and_then(|network| network.seed).unwrap_or(DEFAULT_SEED);
+    FaultPlan { seed, list: nic.fault.iter().map(|fault| fault.get().0).collect() }
 }
 
 fn mtu(r: &mut Resolver<'_>, nic: &NicTable) -> u32 {

@@ -81,6 +81,10 @@ fn answer(shared: &Arc<Shared>, stream: &mut UnixStream, ask: Ask) -> Result<()>
             shared.fabric.set_fault(&port, &fault)?;
             send(stream, &Answer::Done)?;
         }
+        Ask::Device { port, order } => {
+            super::device::order(&shared.launch, &port, &order)?;
+            send(stream, &Answer::Done)?;
+        }
         Ask::Capture { port, file } => {
             let capture = shared.fabric.capture(&port, &file)?;
             send(stream, &Answer::Done)?;

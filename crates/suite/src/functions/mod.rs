@@ -5,6 +5,7 @@
 
 mod facts;
 mod lease;
+mod nic;
 mod rules;
 mod rxe;
 mod sanitizers;
@@ -31,7 +32,7 @@ pub struct Function {
 }
 
 /// Every function and what it does.
-pub const NAMES: [(&str, Function); 12] = [
+pub const NAMES: [(&str, Function); 14] = [
     // Compares what the agent says of its guest with what the lab believes, and records how the boot went.
     ("agent-facts", Function { needs: &[], may: &[], tools: &[], run: facts::agent_facts }),
     // Makes an RXE device over a netdev and waits until it is active; refuses a netdev RXE cannot work on.
@@ -61,6 +62,11 @@ pub const NAMES: [(&str, Function); 12] = [
     ("lease-traffic", Function { needs: &["pod"], may: &["broken", "when"], tools: &[], run: lease::traffic }),
     // Takes a pod away.
     ("lease-end", Function { needs: &["pod"], may: &[], tools: &[], run: lease::remove }),
+    // Tells an emulated NIC what to do, in the words of `lab fault --device`: faults, `none`, `reset`, `link-down`, `link-up`.
+    ("nic-order", Function { needs: &["order"], may: &["nic"], tools: &[], run: nic::order }),
+    // Reads what an emulated NIC's process has counted as metrics (`tx_outstanding`, `driver_resets` and the like, after `AS_` if
+    // `as` is given).
+    ("nic-books", Function { needs: &[], may: &["nic", "as"], tools: &[], run: nic::books }),
     // Loads packet rules that nothing of the test matches: the walk past them is what they cost.
     (
         "rules",

@@ -177,6 +177,11 @@ impl<'a> Context<'a> {
         self.deadline = Instant::now() + time.mul_f64(self.scale);
     }
 
+    /// The lab.
+    pub fn guests(&self) -> &'a dyn Guests {
+        self.guests
+    }
+
     /// The guest that plays a role.
     pub fn guest(&self, role: &str) -> Result<String, Stop> {
         let known = self.roles.get(role).cloned();
