@@ -72,6 +72,33 @@ fn a_gigabyte_goes_through_device_memory_to_the_last_byte() {
 }
 
 #[test]
+fn device_memory_survives_nics_that_go_wrong() {
+    let project = Project::of_checkout().unwrap();
+    project.run(["lab", "test", "devmem-faults", "rxe-gvnic", "--profile", "gvnic"]).expect(0);
+    let records = records(&project);
+    let passed = records.iter().filter(|record| record["status"] == "pass").count();
+    assert!(passed == records.len() && passed >= 35, "{passed} of {} passed", records.len());
+}
+
+#[test]
+fn an_iommu_has_nothing_to_complain_of() {
+    let project = Project::of_checkout().unwrap();
+    project.run(["lab", "test", "devmem-iommu"]).expect(0);
+    let records = records(&project);
+    for test in ["no-fault", "refused-peer-to-peer"] {
+        assert_eq!(status(&records, &format!("devmem-iommu/{test}")), "pass");
+    }
+}
+
+#[test]
+fn the_gvnic_is_no_slower_than_what_qemu_emulates() {
+    let project = Project::of_checkout().unwrap();
+    let ran = project.run(["lab", "test", "nic-compare"]);
+    eprintln!("{}", ran.stdout);
+    ran.expect(0);
+}
+
+#[test]
 fn the_kernels_nic_tests_say_of_the_gvnic_what_is_known() {
     let project = Project::of_checkout().unwrap();
     project.run(["lab", "test", "drv-net"]).expect(0);

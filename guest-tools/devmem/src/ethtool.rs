@@ -165,6 +165,14 @@ impl Nic {
     /// # Errors
     /// The kernel's, and `StorageFull`.
     pub fn insert(&self, rule: &Rule) -> io::Result<u32> {
+        let (taken, size) = self.locations()?;
+        let location = free_location(size, &taken).ok_or(io::ErrorKind::StorageFull)?;
+        let inserted = self.ask(rule.request(location))?;
+        Ok(u32_at(&inserted, LOCATION))
+    }
+
+    /// Where there are rules, and how many there can be, with `RX_CLS_LOC_SPECIAL`.
+    fn locations(&self) -> io::Result<(Vec<u32>, u32)> {
         let mut request = vec![0; RXNFC];
         put(&mut request, 0, &GRXCLSRLCNT.to_ne_bytes());
         let counted = self.ask(request.clone())?;
@@ -173,14 +181,11 @@ impl Nic {
         put(&mut request, RULE_COUNT, &count.to_ne_bytes());
         request.resize(RULE_LOCATIONS + 4 * count as usize + 4, 0);
         let all = self.ask(request)?;
-        let taken: Vec<u32> = (0..count as usize).map(|n| u32_at(&all, RULE_LOCATIONS + 4 * n)).collect();
-        let size = u32_at(&all, DATA) | (u32_at(&counted, DATA) & RX_CLS_LOC_SPECIAL);
-        let location = free_location(size, &taken).ok_or(io::ErrorKind::StorageFull)?;
-        let inserted = self.ask(rule.request(location))?;
-        Ok(u32_at(&inserted, LOCATION))
+        let taken = (0..count as usize).map(|n| u32_at(&all, RULE_LOCATIONS + 4 * n)).collect();
+        Ok((taken, u32_at(&all, DATA) | (u32_at(&counted, DATA) & RX_CLS_LOC_SPECIAL)))
     }
 
-    /// Removes a rule.
+    /// Removes a rule. One that went with a reset of the device needs no removing.
     ///
     /// # Errors
     /// The kernel's.
@@ -188,7 +193,10 @@ impl Nic {
         let mut request = vec![0; RXNFC];
         put(&mut request, 0, &SRXCLSRLDEL.to_ne_bytes());
         put(&mut request, LOCATION, &location.to_ne_bytes());
-        self.ask(request).map(drop)
+        match self.ask(request) {
+            Err(_) if self.locations().is_ok_and(|(taken, _)| !taken.contains(&location)) => Ok(()),
+            answer => answer.map(drop),
+        }
     }
 
     /// Which queue each part of the other traffic goes to.

@@ -23,6 +23,7 @@ mod send;
 mod stage;
 mod sys;
 mod tokens;
+mod vfio;
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -43,7 +44,7 @@ lab-devmem send --netdev NETDEV --to A --port P [--source SOURCE] [--bytes N] [-
                 [--memory-size 64M] [--part 256K] [--patience SECONDS] [--json]
 lab-devmem send --plain --to A --port P [--source SOURCE] [--bytes N] [--from A] [--from-port P] [--json]
 lab-devmem probe --netdev NETDEV [--queue Q] [--json]
-lab-devmem refusals --netdev NETDEV --queues 1,2
+lab-devmem refusals --netdev NETDEV --queues 1,2 [--vfio PCI-ADDRESS]
 SOURCE and SINK are pattern:SEED, ncdevmem:PERIOD, file:PATH, -, and discard for a sink; MEMORY is udmabuf, huge or heap;
 sizes may end in K, M, G";
 
@@ -99,8 +100,10 @@ fn command(words: &[String]) -> Result<bool> {
             Ok(true)
         }
         "refusals" => {
-            let options = Options::parse(rest, &["netdev", "queues"], &[])?;
-            refusals::refusals(&options.one::<String>("netdev", None)?, &options.one::<Queues>("queues", None)?.0)
+            let options = Options::parse(rest, &["netdev", "queues", "vfio"], &[])?;
+            let queues = options.one::<Queues>("queues", None)?.0;
+            let vfio = options.maybe::<String>("vfio")?;
+            refusals::refusals(&options.one::<String>("netdev", None)?, &queues, vfio.as_deref())
         }
         other => bail!("`{other}` is no command\n{USAGE}"),
     }

@@ -13,6 +13,7 @@ use crate::dmabuf::{self, Buffer, Memory};
 use crate::netdev::{self, Ask, Netdev};
 use crate::refusal::{self, Refusal};
 use crate::sys;
+use crate::vfio::Exported;
 
 const SIZE: usize = 16 << 20;
 /// No process has it open, no machine has so many netdevs, no NIC so many queues.
@@ -40,11 +41,11 @@ impl Cases {
     }
 }
 
-/// Tries them all; whether each was refused as it has to be.
+/// Tries them all, with `vfio` also memory of the PCI function at that address; whether each was refused as it has to be.
 ///
 /// # Errors
 /// When what must work does not, so that a refusal would mean nothing.
-pub fn refusals(name: &str, queues: &[u32]) -> Result<bool> {
+pub fn refusals(name: &str, queues: &[u32], vfio: Option<&str>) -> Result<bool> {
     let [queue, other] = *queues else { bail!("which two queues? --queues 1,2") };
     let netdev = Netdev::find(name)?;
     let buffer = Buffer::new(Memory::Udmabuf, SIZE)?;
@@ -79,6 +80,12 @@ pub fn refusals(name: &str, queues: &[u32]) -> Result<bool> {
     cases.case("tx-no-netdev", libc::ENODEV, netdev::bind_tx(NO_NETDEV, buffer.fd())?);
     cases.case("tx-loopback", libc::EOPNOTSUPP, netdev::bind_tx(lo, buffer.fd())?);
     messages(&mut cases, &netdev, &buffer)?;
+    if let Some(address) = vfio {
+        let exported = Exported::new(address)?;
+        let ask = Ask { dmabuf: exported.fd(), ..good.clone() };
+        cases.case("rx-memory-of-a-pci-function", libc::EOPNOTSUPP, netdev::bind_rx(&ask)?);
+        cases.case("tx-memory-of-a-pci-function", libc::EOPNOTSUPP, netdev::bind_tx(index, exported.fd())?);
+    }
 
     let Cases { cases, failed } = cases;
     println!("{}", json!({ "summary": { "cases": cases, "failed": failed, "mismatches": 0, "bytes": 0 } }));

@@ -2,6 +2,7 @@
 //!
 //! Everything unsafe of this program is here, behind functions that are not. Numbers are those of Linux' uapi headers.
 
+use std::ffi::CStr;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -24,6 +25,15 @@ const SO_DEVMEM_DONTNEED: i32 = 80;
 const SCM_DEVMEM_DMABUF: i32 = 79;
 /// More than any ethtool request of ours fills: its numbers of entries are checked against it.
 pub const ETHTOOL_ROOM: usize = 16 << 10;
+
+// linux/vfio.h: _IO(';', 100 + n).
+const VFIO_SET_IOMMU: u64 = 0x3b66;
+const VFIO_GROUP_SET_CONTAINER: u64 = 0x3b68;
+const VFIO_GROUP_GET_DEVICE_FD: u64 = 0x3b6a;
+const VFIO_DEVICE_FEATURE: u64 = 0x3b75;
+const VFIO_TYPE1V2_IOMMU: i32 = 3;
+const VFIO_DEVICE_FEATURE_GET: u32 = 1 << 16;
+const VFIO_DEVICE_FEATURE_DMA_BUF: u32 = 11;
 
 /// Ends of an access to a dma-buf by the CPU, and their direction (`struct dma_buf_sync`).
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +64,54 @@ pub fn udmabuf(device: BorrowedFd<'_>, memfd: BorrowedFd<'_>, size: usize) -> io
     // SAFETY: the argument is the structure this ioctl reads; it returns a descriptor that is ours.
     unsafe {
         let fd = done(libc::ioctl(device.as_raw_fd(), UDMABUF_CREATE, &raw const create))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// The function at a PCI address, of a VFIO group that goes into a new container of type 1.
+///
+/// # Errors
+/// The kernel's: EINVAL for a group that is not all with VFIO's drivers, ENODEV for a function that is not in it.
+pub fn vfio_device(container: BorrowedFd<'_>, group: BorrowedFd<'_>, address: &CStr) -> io::Result<OwnedFd> {
+    let fd = container.as_raw_fd();
+    // SAFETY: the first reads a descriptor, the second takes a number, the third reads a string; what that returns is ours.
+    unsafe {
+        done(libc::ioctl(group.as_raw_fd(), VFIO_GROUP_SET_CONTAINER, &raw const fd))?;
+        done(libc::ioctl(fd, VFIO_SET_IOMMU, VFIO_TYPE1V2_IOMMU))?;
+        let device = done(libc::ioctl(group.as_raw_fd(), VFIO_GROUP_GET_DEVICE_FD, address.as_ptr()))?;
+        Ok(OwnedFd::from_raw_fd(device))
+    }
+}
+
+/// A dma-buf of the first `length` bytes of a BAR.
+///
+/// # Errors
+/// The kernel's: ENOTTY where vfio-pci exports none, EINVAL for a BAR that is not memory or too small.
+pub fn vfio_buffer(device: BorrowedFd<'_>, bar: u32, length: u64) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Feature {
+        argsz: u32,
+        flags: u32,
+        region: u32,
+        open_flags: u32,
+        buffer_flags: u32,
+        ranges: u32,
+        offset: u64,
+        length: u64,
+    }
+    let mut feature = Feature {
+        argsz: size_of::<Feature>() as u32,
+        flags: VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF,
+        region: bar,
+        open_flags: (libc::O_RDWR | libc::O_CLOEXEC) as u32,
+        buffer_flags: 0,
+        ranges: 1,
+        offset: 0,
+        length,
+    };
+    // SAFETY: the argument is the structure this ioctl reads, as long as it says; it returns a descriptor that is ours.
+    unsafe {
+        let fd = done(libc::ioctl(device.as_raw_fd(), VFIO_DEVICE_FEATURE, &raw mut feature))?;
         Ok(OwnedFd::from_raw_fd(fd))
     }
 }

@@ -65,8 +65,8 @@ pub const NAMES: [(&str, Function); 14] = [
     // Tells an emulated NIC what to do, in the words of `lab fault --device`: faults, `none`, `reset`, `link-down`, `link-up`.
     ("nic-order", Function { needs: &["order"], may: &["nic"], tools: &[], run: nic::order }),
     // Reads what an emulated NIC's process has counted as metrics (`tx_outstanding`, `driver_resets` and the like, after `AS_` if
-    // `as` is given).
-    ("nic-books", Function { needs: &[], may: &["nic", "as"], tools: &[], run: nic::books }),
+    // `as` is given), from the beginning or since an earlier reading, which `keep` puts aside under a name instead.
+    ("nic-books", Function { needs: &[], may: &["nic", "as", "keep", "since"], tools: &[], run: nic::books }),
     // Loads packet rules that nothing of the test matches: the walk past them is what they cost.
     (
         "rules",

@@ -138,6 +138,8 @@ pub(crate) struct Context<'a> {
     /// Whether a spawned program that fails ends the step under way.
     pub guard_spawned: bool,
     pub metrics: Vec<Metric>,
+    /// Readings that were put aside, by name.
+    pub kept: BTreeMap<String, BTreeMap<String, f64>>,
     pub evidence: Vec<Evidence>,
     pub subtests: Vec<Subtest>,
     pub notes: Vec<String>,
@@ -165,6 +167,7 @@ impl<'a> Context<'a> {
             unjoined: BTreeSet::new(),
             guard_spawned: false,
             metrics: Vec::new(),
+            kept: BTreeMap::new(),
             evidence: Vec::new(),
             subtests: Vec::new(),
             notes: Vec::new(),
