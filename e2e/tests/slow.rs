@@ -81,6 +81,16 @@ fn device_memory_survives_nics_that_go_wrong() {
 }
 
 #[test]
+fn af_xdp_goes_through_a_leased_queue_by_zero_copy() {
+    let project = Project::of_checkout().unwrap();
+    project.run(["lab", "test", "af-xdp"]).expect(0);
+    let records = records(&project);
+    for test in ["nic", "leased", "refused-pair"] {
+        assert_eq!(status(&records, &format!("af-xdp/{test}")), "pass");
+    }
+}
+
+#[test]
 fn an_iommu_has_nothing_to_complain_of() {
     let project = Project::of_checkout().unwrap();
     project.run(["lab", "test", "devmem-iommu"]).expect(0);

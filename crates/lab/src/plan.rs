@@ -163,20 +163,19 @@ impl Plan {
             let recipe = program.recipe(&project, &build.key)?;
             Ok(self.step(program.id, program.title.into(), Kind::Bin, recipe))
         };
-        let (agent, verbs) = (program(&programs::AGENT)?, program(&programs::VERBS)?);
-        let (frames, devmem) = (program(&programs::FRAMES)?, program(&programs::DEVMEM)?);
+        let agent = program(&programs::AGENT)?;
+        let tools = programs::TOOLS.iter().map(program).collect::<Result<Vec<_>>>()?;
         let gvnic = self.lab.has_gvnic().then(|| program(&programs::GVNIC)).transpose()?;
         let agent_file = self.content_of(&agent).join(programs::AGENT.name);
         let recipe = provider::recipe(&project, &self.lock, &build.key)?;
         let provider = self.step(provider::ID, "RXE's provider for libibverbs".into(), Kind::Bin, recipe);
-        let extras = [
-            self.extra(provider::INSIDE, &provider, provider::LIBRARY),
-            self.extra(programs::VERBS_INSIDE, &verbs, programs::VERBS.name),
-            self.extra(programs::FRAMES_INSIDE, &frames, programs::FRAMES.name),
-            self.extra(programs::DEVMEM_INSIDE, &devmem, programs::DEVMEM.name),
-        ];
+        let mut extras = vec![self.extra(provider::INSIDE, &provider, provider::LIBRARY)];
+        let tools_of = programs::TOOLS.iter().zip(&tools);
+        extras.extend(tools_of.map(|(tool, step)| self.extra(&tool.inside(), step, tool.name)));
         let agent_key = agent.key.clone();
-        let mut steps = vec![vm, build, agent, verbs, frames, devmem, provider];
+        let mut steps = vec![vm, build, agent];
+        steps.extend(tools);
+        steps.push(provider);
         steps.extend(gvnic);
         for (name, base) in &self.bases {
             steps.push(self.step(
@@ -236,8 +235,7 @@ impl Plan {
         let to_do = |steps: &[Step], prefix: &str| steps.iter().any(|s| s.id.starts_with(prefix) && !s.cached);
         let steps = &self.steps;
         let (agent, kit) = (to_do(steps, "initramfs:"), to_do(steps, "kit:"));
-        let in_kit =
-            |id: &str| [provider::ID, programs::VERBS.id, programs::FRAMES.id, programs::DEVMEM.id].contains(&id);
+        let in_kit = |id: &str| id == provider::ID || programs::TOOLS.iter().any(|tool| tool.id == id);
         let build = to_do(steps, "kernel:")
             || (agent && to_do(steps, programs::AGENT.id))
             || to_do(steps, programs::GVNIC.id)

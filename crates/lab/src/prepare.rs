@@ -120,7 +120,7 @@ fn bases(plan: &Plan, ctx: &image::Ctx<'_>) -> Result<BTreeMap<String, BuiltImag
 /// Makes the lab's own programs, in guests and beside them.
 fn guest_programs(plan: &Plan, workshop: &Workshop<'_>, progress: &Progress) -> Result<()> {
     let to_do = |id: &str| plan.to_do().any(|step| step.id == id);
-    for program in [programs::AGENT, programs::VERBS, programs::FRAMES, programs::DEVMEM, programs::GVNIC] {
+    for program in programs::TOOLS.iter().chain([&programs::AGENT, &programs::GVNIC]) {
         if to_do(program.id) {
             program.build(plan, &workshop.root("build")?, progress)?;
         }

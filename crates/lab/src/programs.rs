@@ -50,7 +50,7 @@ pub const AGENT: Program = Program {
 };
 
 /// The test of verbs, which loads the image's libibverbs.
-pub const VERBS: Program = Program {
+const VERBS: Program = Program {
     id: "verbs",
     title: "test program for verbs",
     name: "lab-verbs",
@@ -58,11 +58,8 @@ pub const VERBS: Program = Program {
     fixed: false,
 };
 
-/// Where [`VERBS`] is in guests: their PATH ends there.
-pub const VERBS_INSIDE: &str = "/usr/bin/lab-verbs";
-
 /// What sends malformed RoCEv2 frames.
-pub const FRAMES: Program = Program {
+const FRAMES: Program = Program {
     id: "frames",
     title: "sender of malformed frames",
     name: "lab-frames",
@@ -71,13 +68,20 @@ pub const FRAMES: Program = Program {
 };
 
 /// What sends and receives device-memory TCP in bulk.
-pub const DEVMEM: Program = Program {
+const DEVMEM: Program = Program {
     id: "devmem",
     title: "tool for device-memory TCP",
     name: "lab-devmem",
     sources: &["guest-tools/devmem"],
     fixed: true,
 };
+
+/// What sends and receives through AF_XDP sockets.
+const XSK: Program =
+    Program { id: "xsk", title: "tool for AF_XDP", name: "lab-xsk", sources: &["guest-tools/xsk"], fixed: true };
+
+/// What is laid into every guest.
+pub const TOOLS: [Program; 4] = [VERBS, FRAMES, DEVMEM, XSK];
 
 /// The emulated NIC, which runs beside QEMU on the host.
 pub const GVNIC: Program = Program {
@@ -88,13 +92,12 @@ pub const GVNIC: Program = Program {
     fixed: true,
 };
 
-/// Where [`FRAMES`] is in guests.
-pub const FRAMES_INSIDE: &str = "/usr/bin/lab-frames";
-
-/// Where [`DEVMEM`] is in guests.
-pub const DEVMEM_INSIDE: &str = "/usr/bin/lab-devmem";
-
 impl Program {
+    /// Where it is in guests: their PATH ends there.
+    pub fn inside(&self) -> String {
+        format!("/usr/bin/{}", self.name)
+    }
+
     /// What it is made from: its sources, its dependencies, the compiler, and the C library it is linked with.
     ///
     /// # Errors
