@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use artifacts::{Key, Kind, Recipe};
 use progress::Progress;
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal};
 use toolroot::Toolroot;
 
@@ -123,6 +124,10 @@ impl Program {
         let built = plan.cache.get_or_build(Kind::Bin, &plan.find(self.id)?.recipe, |dir| {
             let step = progress.step(self.id, format!("build the {}", self.title));
             let target_dir = project.join("target/guest");
+            // Until the binary is copied: the cargo of another lab of this checkout may be about to write it anew.
+            fs::create_dir_all(&target_dir).with_context(|| format!("cannot make {}", target_dir.display()))?;
+            let held = fs::File::create(target_dir.join(".held")).context("cannot make a lock file")?;
+            flock(&held, FlockOperation::LockExclusive).context("cannot lock the folder of guest programs")?;
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let mut command = Command::new(&cargo);
             command
