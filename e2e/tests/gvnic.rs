@@ -35,6 +35,16 @@ fn the_distribution_s_driver_runs_it_and_its_end_is_the_guest_s() {
     let (frames, bytes) = received(&after["devices"][1]);
     assert!(frames >= 5 && bytes >= 5 * 8000, "{after}");
 
+    // It goes wrong as it is told to, with all frames here, and not any more.
+    project.run(["lab", "fault", "a.1", "--device", "drop rx"]).expect(0);
+    project.run(["lab", "exec", "a", "--", "ping", "-c", "2", "-i", "0.2", "-W", "1", "192.0.2.2"]).expect(1);
+    project.run(["lab", "fault", "a.1", "--device", "none"]).expect(0);
+    project.run(["lab", "exec", "a", "--", "ping", "-c", "2", "192.0.2.2"]).expect(0);
+    let faulty = status(&project);
+    assert!(faulty["devices"][1]["books"]["events"]["strikes"].as_u64().unwrap() >= 2, "{faulty}");
+    project.run(["lab", "fault", "a.1", "--device", "dorp 1%"]).expect(125).says("there is drop, reorder");
+    project.run(["lab", "fault", "b.0", "--device", "none"]).expect(125).says("there is a.0, a.1");
+
     // QEMU cannot go on without it, and whoever asks is told why.
     let pid = i32::try_from(after["devices"][0]["pid"].as_i64().unwrap()).unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
