@@ -10,14 +10,18 @@ use crate::run::Stop;
 
 /// kmemleak's file. debugfs may not be mounted yet, and whoever mounts it here leaves it so: it is part of the guest.
 const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+/// Messages of a smaller number than the first one here are shown on the console.
+const CONSOLE: &str = "/proc/sys/kernel/printk";
 const STATS: &str = "/proc/lockdep_stats";
 
 /// Scans memory until what is found stays found: an object younger than five seconds is no suspect (`MSECS_MIN_AGE` of
-/// mm/kmemleak.c), nor is one that changed since the last scan.
+/// mm/kmemleak.c), nor is one that changed since the last scan. The kernel's own line about it, of the level info, stays off the
+/// console meanwhile: there it would be a crash of whatever runs, and the guest gone before anybody has read what leaked.
 pub(super) fn kmemleak(call: &mut Call) -> Result<(), Stop> {
     let script = format!(
         "test -e {KMEMLEAK} || mount -t debugfs debugfs /sys/kernel/debug || exit 1; \
-         for age in 6 1; do sleep $age; echo scan > {KMEMLEAK} || exit 1; done; cat {KMEMLEAK}"
+         read -r level rest < {CONSOLE} && echo 6 > {CONSOLE} || exit 1; \
+         for age in 6 1; do sleep $age; echo scan > {KMEMLEAK} || exit 1; done; cat {KMEMLEAK}; echo $level > {CONSOLE}"
     );
     let argv = ["sh", "-c", &script].map(String::from).to_vec();
     let found = call.must_run_program("scan", &Program { argv, ..Program::default() })?;
