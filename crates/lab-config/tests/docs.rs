@@ -56,9 +56,11 @@ fn the_projects_own_lab_is_sound_with_every_profile() {
     };
     assert_eq!(fragments("baseline"), fragments("patched"), "the pair differs in more than the series");
     assert!(lab.kernels["baseline"].series.is_empty());
-    for kernel in ["quick", "debug"] {
-        assert_eq!(lab.kernels[kernel].series, lab.kernels["patched"].series, "{kernel} is not what `patched` is");
-    }
+    let patched = &lab.kernels["patched"].series;
+    assert_eq!(&lab.kernels["debug"].series, patched, "debug is not what `patched` is");
+    // `net` is about the kernel's core, and of `quick` only modules are rebuilt.
+    let modules: Vec<&String> = patched.iter().filter(|series| *series != "net").collect();
+    assert_eq!(lab.kernels["quick"].series.iter().collect::<Vec<_>>(), modules, "quick is not what `patched` is");
 }
 
 /// The examples in `docs/config.md` are read by people who copy them.

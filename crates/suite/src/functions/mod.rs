@@ -98,7 +98,7 @@ pub const NAMES: [(&str, Function); 14] = [
         Function { needs: &["device"], may: &["netns", "hook"], tools: &["bpftool", "nsenter"], run: tcx::detach },
     ),
     // Has kmemleak scan the kernel's memory, and fails with what it finds.
-    ("kmemleak", Function { needs: &[], may: &[], tools: &["sh", "mount"], run: sanitizers::kmemleak }),
+    ("kmemleak", Function { needs: &[], may: &[], tools: &["sh", "mount", "cat"], run: sanitizers::kmemleak }),
     // Fails if lockdep has turned itself off.
     ("lockdep", Function { needs: &[], may: &[], tools: &["cat"], run: sanitizers::lockdep }),
 ];
