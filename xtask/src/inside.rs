@@ -120,7 +120,7 @@ pub fn cp(which: &Which, from: &str, to: &str, progress: &Progress) -> Result<Ex
 
 /// Changes a port's fault while the lab runs.
 pub fn fault(which: &Which, port: &str, fault: &str) -> Result<ExitCode> {
-    let fault = parse_fault(fault)?;
+    let fault: FaultSpec = fault.parse()?;
     state::client(which)?.fault(port, fault)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -129,50 +129,6 @@ pub fn fault(which: &Which, port: &str, fault: &str) -> Result<ExitCode> {
 pub fn order(which: &Which, port: &str, order: &str) -> Result<ExitCode> {
     state::client(which)?.device(port, order.parse()?)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// `loss=0.01,delay=2ms`; `none` heals, `partition` cuts.
-fn parse_fault(text: &str) -> Result<FaultSpec> {
-    let mut fault = FaultSpec::default();
-    if text == "none" {
-        return Ok(fault);
-    }
-    for part in text.split(',') {
-        let (key, value) = part.split_once('=').unwrap_or((part, ""));
-        let probability = || match value.parse::<f64>() {
-            Ok(p) if (0.0..=1.0).contains(&p) => Ok(p),
-            _ => bail!("`{key}` takes a probability from 0 to 1, not `{value}`"),
-        };
-        match key {
-            "loss" => fault.loss = probability()?,
-            "reorder" => fault.reorder = probability()?,
-            "duplicate" => fault.duplicate = probability()?,
-            "corrupt" => fault.corrupt = probability()?,
-            "delay" => fault.delay_us = micros(value)?,
-            "jitter" => fault.jitter_us = micros(value)?,
-            "partition" if value.is_empty() => fault.partition = true,
-            _ => bail!(
-                "unknown fault `{part}`; there is loss=P, delay=T, jitter=T, reorder=P, duplicate=P, corrupt=P, partition, none"
-            ),
-        }
-    }
-    Ok(fault)
-}
-
-fn micros(text: &str) -> Result<u64> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let factor = match unit {
-        "us" => 1,
-        "ms" => 1000,
-        "s" => 1_000_000,
-        _ => bail!("`{text}` is no time; write 500us, 2ms or 1s"),
-    };
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|n| n.checked_mul(factor))
-        .with_context(|| format!("`{text}` is no time; write 500us, 2ms or 1s"))
 }
 
 /// Captures a port until Ctrl-C.
@@ -185,27 +141,4 @@ pub fn capture(which: &Which, port: &str, file: &Path, progress: &Progress) -> R
     }
     drop(running);
     Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn faults_are_read() {
-        let fault = parse_fault("loss=0.25,delay=2ms,jitter=500us,partition").unwrap();
-        assert_eq!(
-            fault,
-            FaultSpec { loss: 0.25, delay_us: 2000, jitter_us: 500, partition: true, ..FaultSpec::default() }
-        );
-        assert_eq!(parse_fault("none").unwrap(), FaultSpec::default());
-        for (bad, why) in [
-            ("loss=2", "probability"),
-            ("delay=2", "no time"),
-            ("speed=1", "unknown fault"),
-            ("partition=1", "unknown fault"),
-        ] {
-            assert!(parse_fault(bad).unwrap_err().to_string().contains(why), "{bad}");
-        }
-    }
 }

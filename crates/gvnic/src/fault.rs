@@ -14,7 +14,7 @@ use crate::abi::adminq::{Opcode, Status};
 use crate::config::BadConfig;
 
 pub(crate) use draws::Draws;
-pub use words::BadFault;
+pub use words::{BadFault, micros};
 
 /// Faults in a plan at most.
 pub const FAULTS_MAX: usize = 64;

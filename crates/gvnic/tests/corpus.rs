@@ -49,7 +49,7 @@ fn what_was_found_is_survived_again() {
 }
 
 #[test]
-#[ignore = "writes folders for the fuzzer, by hand"]
+#[ignore = "no test: writes fuzz/corpus for a fuzzer; run by hand before fuzzing, see docs/contributing.md"]
 fn lay_out() {
     for (target, _) in TARGETS {
         let into = folder(&["corpus", target]);
@@ -61,7 +61,7 @@ fn lay_out() {
 }
 
 #[test]
-#[ignore = "takes in what a fuzzer has kept, by hand"]
+#[ignore = "no test: writes fuzz/seeds from fuzz/corpus; run by hand after fuzzing, see docs/contributing.md"]
 fn take_in() {
     for (target, _) in TARGETS {
         let Ok(kept) = fs::read_dir(folder(&["corpus", target])) else { continue };

@@ -316,7 +316,7 @@ impl Guests for LabGuests {
 
     fn nic_order(&self, guest: &str, nic: usize, order: &str) -> Result<(), GuestError> {
         let refused = |error: String| GuestError::Refused { guest: guest.into(), message: error };
-        let order = order.parse().map_err(|error: gvnic::fault::BadFault| refused(error.to_string()))?;
+        let order = order.parse().map_err(|error| refused(format!("{error:#}")))?;
         self.client.device(&format!("{guest}.{nic}"), order).map_err(|error| refused(format!("{error:#}")))
     }
 

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod control;
 pub mod copy;
 pub mod doctor;
+mod exclusive;
 pub mod interact;
 pub mod journal;
 pub mod launch;

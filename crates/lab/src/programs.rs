@@ -14,10 +14,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use artifacts::{Key, Kind, Recipe};
 use progress::Progress;
-use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal};
 use toolroot::Toolroot;
 
+use crate::exclusive;
 use crate::plan::Plan;
 
 /// How often a running cargo is looked at.
@@ -126,8 +126,8 @@ impl Program {
             let target_dir = project.join("target/guest");
             // Until the binary is copied: the cargo of another lab of this checkout may be about to write it anew.
             fs::create_dir_all(&target_dir).with_context(|| format!("cannot make {}", target_dir.display()))?;
-            let held = fs::File::create(target_dir.join(".held")).context("cannot make a lock file")?;
-            flock(&held, FlockOperation::LockExclusive).context("cannot lock the folder of guest programs")?;
+            let waiting = "waiting for another lab of this checkout, which builds programs for guests";
+            let _held = exclusive::hold(&target_dir.join(".held"), waiting, progress)?;
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let mut command = Command::new(&cargo);
             command

@@ -5,43 +5,22 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use progress::Progress;
-use rustix::fs::{FlockOperation, flock};
 
 use crate::client::Client;
 use crate::journal::{Found, find, take_down};
 use crate::launch::Launch;
 use crate::paths::LabPaths;
 use crate::plan::Plan;
-use crate::{prepare, supervisor};
+use crate::{exclusive, prepare, supervisor};
 
 /// How long guests have to power off in order before they are killed.
 const POWER_OFF: Duration = Duration::from_secs(20);
 
-/// Only one command at a time changes a lab; the lock goes with the process, however that ends.
-struct Exclusive {
-    _file: File,
-}
-
-impl Exclusive {
-    fn take(paths: &LabPaths, progress: &Progress) -> Result<Self> {
-        paths.create()?;
-        let path = paths.lock_file();
-        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        let mut told = false;
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Exclusive { _file: file }),
-                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(e).with_context(|| format!("cannot lock {}", path.display())),
-            }
-            if !told {
-                progress.info(format!("waiting for another command that is changing lab `{}`", paths.name));
-                told = true;
-            }
-            progress.check_cancelled()?;
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
+/// Only one command at a time changes a lab.
+fn exclusive(paths: &LabPaths, progress: &Progress) -> Result<File> {
+    paths.create()?;
+    let waiting = format!("waiting for another command that is changing lab `{}`", paths.name);
+    exclusive::hold(&paths.lock_file(), &waiting, progress)
 }
 
 /// Builds what is missing, boots what does not run yet, and returns once every guest's agent answers.
@@ -53,7 +32,7 @@ impl Exclusive {
 /// With the step that failed.
 pub fn up(plan: &Plan, progress: &Progress) -> Result<Client> {
     let paths = LabPaths::new(&plan.lab.root, &plan.lab.name)?;
-    let _exclusive = Exclusive::take(&paths, progress)?;
+    let _exclusive = exclusive(&paths, progress)?;
     // What killed builders left would otherwise stay until somebody prunes.
     plan.cache.sweep()?;
     let launch = prepare::prepare(plan, &paths, progress)?;
@@ -111,7 +90,7 @@ pub fn down(paths: &LabPaths, progress: &Progress) -> Result<&'static str> {
     if !paths.state.exists() {
         bail!("there is no lab `{}` here", paths.name);
     }
-    let _exclusive = Exclusive::take(paths, progress)?;
+    let _exclusive = exclusive(paths, progress)?;
     Ok(match find(paths)? {
         Found::Running(journal) => {
             take_down(paths, &journal, POWER_OFF)?;

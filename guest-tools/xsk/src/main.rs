@@ -29,13 +29,13 @@ use socket::{Fate, Socket};
 #[command(version)]
 enum Cli {
     /// Receives numbered packets, compares them, and sends them back if told to.
-    Receive(Receive),
+    Receive(Receiver),
     /// Sends numbered packets from an ordinary socket, and waits for them to come back if told to.
-    Send(Send),
+    Send(Sender),
 }
 
 #[derive(Debug, clap::Args)]
-struct Receive {
+struct Receiver {
     /// The netdev the socket is bound to: a NIC, or a netkit that leases a queue of it.
     #[arg(long)]
     netdev: String,
@@ -66,7 +66,7 @@ struct Receive {
 }
 
 #[derive(Debug, clap::Args)]
-struct Send {
+struct Sender {
     /// Where to: an address and a UDP port.
     #[arg(long)]
     to: SocketAddr,
@@ -110,7 +110,7 @@ fn within<T>(netns: Option<&str>, work: impl FnOnce() -> Result<T>) -> Result<T>
     done
 }
 
-fn receive(asked: &Receive) -> Result<bool> {
+fn receive(asked: &Receiver) -> Result<bool> {
     let nic = asked.nic.as_deref().unwrap_or(&asked.netdev);
     let sockets = bpf::Sockets::new().context("cannot make a map of AF_XDP sockets; is this root?")?;
     // The driver makes its queues anew for the program, and the socket's with it once there is one.
@@ -149,7 +149,7 @@ fn receive(asked: &Receive) -> Result<bool> {
     Ok(packets >= asked.packets && wrong == 0 && sent == echoed)
 }
 
-fn send(asked: &Send) -> Result<bool> {
+fn send(asked: &Sender) -> Result<bool> {
     let any = if asked.to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).context("cannot make a UDP socket")?;
     socket.connect(asked.to).with_context(|| format!("cannot reach {}", asked.to))?;

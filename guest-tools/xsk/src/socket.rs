@@ -48,6 +48,12 @@ pub fn index(netdev: &str) -> Result<u32> {
     netdevice::name_to_index(&any, netdev).with_context(|| format!("there is no netdev {netdev}"))
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 impl Socket {
     /// A socket on that queue, with all its memory there for packets to come.
     ///
@@ -86,11 +92,6 @@ impl Socket {
             format!("cannot bind to queue {queue} of {netdev} {how}")
         })?;
         Ok(Socket { fd, umem, fill, completion, rx, tx, sending: 0, sent: 0 })
-    }
-
-    /// Its descriptor.
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
     }
 
     /// Whether the NIC itself writes to our memory.

@@ -204,7 +204,8 @@ fn spelled(value: &impl fmt::Debug) -> String {
     word
 }
 
-fn micros(text: &str) -> Option<u64> {
+/// Microseconds of `500us`, `20ms` or `1s`; `None` for anything else.
+pub fn micros(text: &str) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit())?;
     let worth = match &text[end..] {
         "us" => 1,

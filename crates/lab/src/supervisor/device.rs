@@ -10,11 +10,10 @@ use anyhow::{Context, Result, bail};
 use machine::{LaunchPlan, NicBackend};
 use rustix::net::sockopt::socket_peercred;
 use serde::Deserialize;
-
 use suite::{Ledger, NicBooks};
 
 use crate::control::{DeviceStatus, QueueStatus};
-use crate::launch::{Launch, PortLaunch};
+use crate::launch::Launch;
 use crate::order::DeviceOrder;
 
 /// How long a device may take to answer; it needs less than a millisecond.
@@ -68,13 +67,18 @@ enum Answer {
 
 /// The gvnics of a guest. One that does not answer is left out: why it is gone is in the guest's own state.
 pub fn status(plan: &LaunchPlan) -> Vec<DeviceStatus> {
-    let devices = plan.nics.iter().enumerate().filter(|(_, nic)| matches!(nic.backend, NicBackend::Process { .. }));
-    devices
-        .filter_map(|(n, _)| match ask(&plan.device_control(n), "\"status\"\n").ok()? {
-            (pid, Answer::Status(port)) => Some(describe(format!("{}.{n}", plan.name), pid, port)),
+    devices(plan)
+        .filter_map(|(port, socket)| match ask(&socket, "\"status\"\n").ok()? {
+            (pid, Answer::Status(said)) => Some(describe(port, pid, said)),
             _ => None,
         })
         .collect()
+}
+
+/// The ports of a guest's gvnics, and their control sockets.
+fn devices(plan: &LaunchPlan) -> impl Iterator<Item = (String, PathBuf)> {
+    let gvnics = plan.nics.iter().enumerate().filter(|(_, nic)| matches!(nic.backend, NicBackend::Process { .. }));
+    gvnics.map(|(n, _)| (format!("{}.{n}", plan.name), plan.device_control(n)))
 }
 
 /// Tells the device at a port what to do.
@@ -82,18 +86,12 @@ pub fn status(plan: &LaunchPlan) -> Vec<DeviceStatus> {
 /// # Errors
 /// When there is no gvnic at that port, its process does not answer, or it refuses.
 pub fn order(launch: &Launch, port: &str, order: &DeviceOrder) -> Result<()> {
-    let plans = launch.guests.iter().map(|guest| &guest.plan);
-    let devices = plans.flat_map(|plan| {
-        let devices = plan.nics.iter().enumerate().filter(|(_, nic)| matches!(nic.backend, NicBackend::Process { .. }));
-        devices.map(|(n, _)| (format!("{}.{n}", plan.name), plan.device_control(n)))
-    });
-    let devices: BTreeMap<String, PathBuf> = devices.collect();
+    let devices: BTreeMap<String, PathBuf> = launch.guests.iter().flat_map(|guest| devices(&guest.plan)).collect();
     let Some(socket) = devices.get(port) else {
         let there = if devices.is_empty() { "none".into() } else { devices.into_keys().collect::<Vec<_>>().join(", ") };
         bail!("no NIC `{port}` of this lab is a gvnic; there is {there} (`--profile gvnic` has some)");
     };
-    let at_port = |candidate: &&PortLaunch| candidate.name == port;
-    let network = launch.networks.iter().find(|network| network.ports.iter().find(at_port).is_some());
+    let network = launch.networks.iter().find(|network| network.ports.iter().any(|other| other.name == port));
     let seed = network.map_or(0, |network| network.seed);
     match ask(socket, &order.line(seed)?).with_context(|| format!("NIC `{port}` does not take the order"))? {
         (_, Answer::Done) => Ok(()),

@@ -46,7 +46,7 @@ dev_of() {
   find_mac $1 || { echo "no NIC with MAC address $1, not even with the drivers of all devices loaded" >&2; exit 1; }
 }
 # Another device may have the name that this one gets; its own is to come.
-call() {
+rename() {
   [ $1 != $2 ] || return 0
   [ ! -e /sys/class/net/$2 ] || ip link set $2 name $3
   ip link set $1 name $2
@@ -59,7 +59,7 @@ fn script(launch: &GuestLaunch) -> String {
     let mut batch = String::new();
     for (n, (nic, mtu)) in launch.nics.iter().zip(&launch.mtus).enumerate() {
         script.push_str(&format!("d{n}=$(dev_of {})\n", nic.mac));
-        script.push_str(&format!("call $d{n} {} aside{n}\n", nic.device));
+        script.push_str(&format!("rename $d{n} {} aside{n}\n", nic.device));
         batch.push_str(&format!("link set {} mtu {mtu} up\n", nic.device));
         for address in &nic.addresses {
             // No duplicate address detection: the lab gave the address out, and waiting two seconds for it tells nothing.

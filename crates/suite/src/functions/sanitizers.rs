@@ -20,8 +20,8 @@ const STATS: &str = "/proc/lockdep_stats";
 pub(super) fn kmemleak(call: &mut Call) -> Result<(), Stop> {
     let script = format!(
         "test -e {KMEMLEAK} || mount -t debugfs debugfs /sys/kernel/debug || exit 1; \
-         set -- $(cat {CONSOLE}); echo 6 > {CONSOLE} || exit 1; \
-         for age in 6 1; do sleep $age; echo scan > {KMEMLEAK} || exit 1; done; cat {KMEMLEAK}; echo $1 > {CONSOLE}"
+         set -- $(cat {CONSOLE}); trap \"echo $1 > {CONSOLE}\" EXIT; echo 6 > {CONSOLE} || exit 1; \
+         for age in 6 1; do sleep $age; echo scan > {KMEMLEAK} || exit 1; done; cat {KMEMLEAK}"
     );
     let argv = ["sh", "-c", &script].map(String::from).to_vec();
     let found = call.must_run_program("scan", &Program { argv, ..Program::default() })?;
