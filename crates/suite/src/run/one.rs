@@ -153,16 +153,14 @@ impl Runner<'_> {
         before: &BTreeMap<String, Snapshot>,
         record: &mut Record,
     ) -> Ending {
-        if let Err(stop @ (Stop::TimedOut | Stop::Hung(_))) = &ending.outcome {
-            let role = if ending.role.is_empty() { test.roles[0].clone() } else { ending.role.clone() };
-            let answers = *stop == Stop::TimedOut;
-            record.hang = Some(hang::look(context, &role, &ending.step, answers));
-        }
+        look_at_hang(context, test, &ending, record);
         if before.is_empty() || !can_go_on(&ending, record) {
             return ending;
         }
         context.allow(HOUSEKEEPING);
+        let mut tidied = "";
         let housekeeping = test.roles.iter().try_for_each(|role| {
+            tidied = role;
             context.drop_programs(role);
             let guest = context.guest(role)?;
             // What was spawned died with its stream; whatever is left escaped the test.
@@ -186,7 +184,9 @@ impl Runner<'_> {
             (Ok(()), _) => {}
             // What the test itself came to weighs more than trouble in tidying up after it, unless all was well.
             (Err(stop), Ok(()) | Err(Stop::Skipped(_) | Stop::Xfailed(_) | Stop::Xpassed(_))) => {
-                ending = Ending::early(stop);
+                // The last step may have stopped the guest and still have been heard to end.
+                ending = Ending { role: tidied.into(), ..Ending::early(stop) };
+                look_at_hang(context, test, &ending, record);
             }
             (Err(stop @ (Stop::Crashed(_) | Stop::Cancelled)), _) => ending = Ending::early(stop),
             (Err(stop), _) => record.notes.push(format!("tidying up: {stop}")),
@@ -198,6 +198,13 @@ impl Runner<'_> {
         }
         ending
     }
+}
+
+/// Describes what hangs, if that is how the test ended.
+fn look_at_hang(context: &mut Context, test: &Test, ending: &Ending, record: &mut Record) {
+    let Err(stop @ (Stop::TimedOut | Stop::Hung(_))) = &ending.outcome else { return };
+    let role = if ending.role.is_empty() { test.roles[0].clone() } else { ending.role.clone() };
+    record.hang = Some(hang::look(context, &role, &ending.step, *stop == Stop::TimedOut));
 }
 
 /// The name and the agent's detail, which may begin with the name's own argument.
