@@ -225,7 +225,7 @@ fn a_killed_outer_process_takes_everything_along() {
 
 /// Run by the next test in a process of its own, which that kills.
 #[test]
-#[ignore = "sleeps until it is killed"]
+#[ignore = "no test by itself: sleeps until it is killed; the next test runs it in a process of its own"]
 fn hold_a_sandbox() {
     let Ok(mark) = std::env::var("SANDBOX_MARK") else { return };
     let status = Root::new().sh(&format!("(setsid sh -c 'sleep 600; : {mark}' &); sleep 600; : {mark}")).status();
