@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,8 +22,12 @@ use crate::socket::PacketSocket;
 pub struct Plan {
     /// The netdev to send through; the one under test is at its other end.
     pub device: String,
-    /// Frames to send.
+    /// Frames to send, at least.
     pub count: u64,
+    /// Frames in a second, at most; as many as the netdev takes, if there is none.
+    pub rate: Option<NonZeroU32>,
+    /// Goes on after so many frames until there is a file of this name.
+    pub until: Option<PathBuf>,
     /// What decides values at random and the order.
     pub seed: u64,
     /// Only frames from these addresses are templates; all, if there are none.
@@ -64,18 +70,28 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
     let socket = PacketSocket::open(&plan.device).with_context(|| format!("packet socket on {}", plan.device))?;
     let mut campaign = Campaign { plan, socket, sources: BTreeMap::new(), outcome: Outcome::default() };
     campaign.wait()?;
-    while campaign.outcome.sent < plan.count {
+    while !campaign.is_over() {
         let before = campaign.outcome.sent;
         let keys: Vec<Key> = campaign.sources.keys().copied().collect();
         for key in keys {
             campaign.watch()?;
+            let (start, sent) = (Instant::now(), campaign.outcome.sent);
             campaign.slice(key)?;
+            let least = plan.time_for(campaign.outcome.sent - sent);
+            thread::sleep(least.saturating_sub(start.elapsed()));
         }
         if campaign.outcome.sent == before {
             bail!("{} takes no frames any more: {:?}", plan.device, campaign.outcome);
         }
     }
     Ok(campaign.outcome)
+}
+
+impl Plan {
+    /// How long this many frames take at least.
+    fn time_for(&self, frames: u64) -> Duration {
+        self.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(frames as f64 / f64::from(rate.get())))
+    }
 }
 
 struct Campaign<'a> {
@@ -129,6 +145,11 @@ impl Campaign<'_> {
             source.newest = template;
         }
         Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        let enough = self.plan.until.as_deref().is_none_or(Path::exists);
+        enough && self.outcome.sent >= self.plan.count
     }
 
     fn is_wanted(&self, template: &Template) -> bool {

@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::campaign::{Outcome, Plan, run};
 
-const USAGE: &str =
-    "lab-frames --device NETDEV [--count N] [--seed N] [--from ADDRESS]... [--kinds N] [--patience SECONDS]";
+const USAGE: &str = "lab-frames --device NETDEV [--count N] [--until FILE] [--rate N] [--seed N] [--from ADDRESS]... [--kinds N] \
+     [--patience SECONDS]";
 
 fn main() -> ExitCode {
     let done = plan(std::env::args().skip(1)).and_then(|plan| run(&plan));
@@ -35,6 +35,8 @@ fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan> {
     let mut plan = Plan {
         device: String::new(),
         count: 10_000,
+        rate: None,
+        until: None,
         seed: 1,
         from: Vec::new(),
         kinds: 1,
@@ -45,6 +47,8 @@ fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan> {
         match word.as_str() {
             "--device" => plan.device = value,
             "--count" => plan.count = number(&word, &value)?,
+            "--rate" => plan.rate = Some(number(&word, &value)?),
+            "--until" => plan.until = Some(value.into()),
             "--seed" => plan.seed = number(&word, &value)?,
             "--from" => plan.from.push(number::<IpAddr>(&word, &value)?),
             "--kinds" => plan.kinds = number(&word, &value)?,
@@ -97,9 +101,13 @@ mod tests {
     fn the_command_line() {
         let plan = of("--device nkl --count 5 --from 10.77.0.1 --from fd77::1").unwrap();
         assert_eq!((plan.device.as_str(), plan.count, plan.from.len()), ("nkl", 5, 2));
+        assert_eq!((plan.rate, plan.until), (None, None));
+        let plan = of("--device nkl --rate 500 --until /run/enough").unwrap();
+        assert_eq!((plan.rate.map(|rate| rate.get()), plan.until), (Some(500), Some("/run/enough".into())));
         for (line, why) in [
             ("", "which netdev?"),
             ("--count x --device a", "--count x"),
+            ("--rate 0 --device a", "--rate 0"),
             ("--device", "--device has no value"),
             ("--device a --size 3", "there is no --size"),
         ] {
